@@ -1,0 +1,173 @@
+"""An ensemble of Q-functions as one module with stacked weights."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
+from torch import Tensor, nn
+
+from o3f.modules.mlp import Init, initialise_
+
+if TYPE_CHECKING:
+    from torchrl.data import TensorSpec
+
+    from o3f.modules.generic_ensemble import GenericEnsemble
+
+
+class EnsembleQValue(TensorDictModuleBase):
+    r"""``m`` critics Q_1..Q_m of the same shape, evaluated by one batched call.
+
+    Every critic is a multi-layer perceptron on the concatenated inputs (Linear, LayerNorm if asked for, ReLU,
+    a linear output of width one). Weights are stacked over the critics, so a layer of all of them is one
+    batched matrix product: several times faster than a loop or ``vmap`` over modules, for the same numbers.
+
+    Reads ``in_keys`` (``[*B, O]`` and ``[*B, A]``), writes ``out_key`` (``[*B, m]``), for any batch shape.
+
+    The parameters are ``weights.{i}`` ``[m, in, out]`` and ``biases.{i}`` ``[m, 1, out]`` of layer ``i``, and
+    with LayerNorm ``norm_weights.{i}`` and ``norm_biases.{i}`` ``[m, 1, width]`` of hidden layer ``i``.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        num_critics: m. The default is O3F's (5, for all its base algorithms).
+        hidden_sizes: widths of the hidden layers. The default is IQL's.
+        layer_norm: normalise before every ReLU. Off, as in IQL.
+        init: ``"orthogonal"`` (IQL's own: gain sqrt(2) on every layer, zero biases) or ``"default"``
+            (that of :class:`torch.nn.Linear`). Members are drawn independently in both cases.
+        in_keys: entries to concatenate, in this order.
+        out_key: entry to write.
+        device: where the parameters live.
+        generator: source of the initial weights (on ``device``), ``None`` for torch's global stream.
+
+    Raises:
+        ValueError: if a size is not positive.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> critic = EnsembleQValue(observation_dim=3, action_dim=2, num_critics=5)
+        >>> td = TensorDict({"observation": torch.zeros(4, 3), "action": torch.zeros(4, 2)}, [4])
+        >>> critic(td)["state_action_value"].shape
+        torch.Size([4, 5])
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        num_critics: int = 5,
+        hidden_sizes: Sequence[int] = (256, 256),
+        *,
+        layer_norm: bool = False,
+        init: Init = "orthogonal",
+        in_keys: Sequence[NestedKey] = ("observation", "action"),
+        out_key: NestedKey = "state_action_value",
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = [observation_dim + action_dim, *hidden_sizes, 1]
+        if observation_dim < 0 or action_dim < 0 or min(num_critics, *sizes) < 1:
+            raise ValueError(
+                "Every size of the ensemble must be positive, got "
+                f"{observation_dim=}, {action_dim=}, {num_critics=}, hidden_sizes={list(hidden_sizes)}."
+            )
+        self.in_keys = list(in_keys)
+        self.out_keys = [out_key]
+        self.num_critics = num_critics
+        self.init: Init = init
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        self.norm_weights = nn.ParameterList()
+        self.norm_biases = nn.ParameterList()
+        for fan_in, width in itertools.pairwise(sizes):
+            self.weights.append(torch.empty(num_critics, fan_in, width, device=device))
+            self.biases.append(torch.empty(num_critics, 1, width, device=device))
+        for width in hidden_sizes if layer_norm else ():
+            self.norm_weights.append(torch.empty(num_critics, 1, width, device=device))
+            self.norm_biases.append(torch.empty(num_critics, 1, width, device=device))
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights anew, each critic independently."""
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            for member in range(self.num_critics):
+                initialise_(weight[member], bias[member], weight.shape[1], self.init, generator)
+        for weight, bias in zip(self.norm_weights, self.norm_biases, strict=True):
+            weight.fill_(1.0)
+            bias.zero_()
+
+    @dispatch(auto_batch_size=False)
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the critics' values of the actions in ``tensordict``."""
+        inputs = torch.cat([tensordict.get(key) for key in self.in_keys], dim=-1)
+        return tensordict.set(self.out_keys[0], self.values(inputs))
+
+    def values(self, inputs: Tensor) -> Tensor:
+        """Values ``[*B, m]`` of the concatenated inputs ``[*B, O + A]``."""
+        batch = inputs.shape[:-1]
+        hidden = inputs.reshape(batch.numel(), inputs.shape[-1]).expand(self.num_critics, -1, -1)
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = torch.baddbmm(bias, hidden, weight)
+            if layer == last:
+                break
+            if len(self.norm_weights):
+                hidden = F.layer_norm(hidden, hidden.shape[-1:])
+                hidden = hidden * self.norm_weights[layer] + self.norm_biases[layer]
+            hidden = F.relu(hidden)
+        return hidden.squeeze(-1).T.reshape(*batch, self.num_critics)
+
+    @classmethod
+    def from_specs(
+        cls, observation_spec: TensorSpec, action_spec: TensorSpec, **kwargs: Any
+    ) -> EnsembleQValue:
+        """Build the ensemble for the flat observation ``[*B, O]`` and action ``[*B, A]`` of two specs.
+
+        Args:
+            observation_spec: the observation's spec, or a composite holding it under the first ``in_keys``.
+            action_spec: the action's spec, or a composite holding it under the second ``in_keys``.
+            **kwargs: the other arguments of :class:`EnsembleQValue`.
+
+        Raises:
+            ValueError: if a spec does not describe vectors of floats.
+        """
+        keys = kwargs.get("in_keys", ("observation", "action"))
+        sizes = [_width(spec, key) for spec, key in zip((observation_spec, action_spec), keys, strict=True)]
+        return cls(*sizes, **kwargs)
+
+    @classmethod
+    def from_modules(cls, critics: Sequence[TensorDictModule]) -> EnsembleQValue | GenericEnsemble:
+        """Build the ensemble of existing critics, copying their weights exactly.
+
+        Perceptrons of Linear, ReLU and LayerNorm (an ``nn.Sequential`` or a TorchRL ``MLP`` on concatenated
+        inputs) are stacked; critics of any other architecture give a
+        :class:`~o3f.modules.GenericEnsemble`, which keeps the same contract under ``vmap``.
+
+        Args:
+            critics: modules of one architecture, each writing one value ``[*B, 1]``.
+
+        Raises:
+            ValueError: if there are no critics, one is given twice, or they differ in architecture or keys.
+        """
+        from o3f.modules.stacking import stack_critics
+
+        return stack_critics(critics)
+
+
+def _width(spec: TensorSpec, key: NestedKey) -> int:
+    """Length of the flat float vector that ``spec``, or its entry ``key``, describes."""
+    leaf = spec[key] if hasattr(spec, "keys") else spec
+    if not leaf.dtype.is_floating_point or not leaf.shape:
+        raise ValueError(
+            f"The spec of {key!r} must describe a vector of floats, got {leaf}. Flatten dictionaries and "
+            "images first; discrete actions are not supported."
+        )
+    return int(leaf.shape[-1])

@@ -1,0 +1,83 @@
+"""Multi-layer perceptrons and their initialisation, shared by policies, values and critics."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Init = Literal["orthogonal", "default"]
+
+
+@torch.no_grad()
+def initialise_(
+    weight: Tensor, bias: Tensor, fan_in: int, init: Init, generator: torch.Generator | None = None
+) -> None:
+    """Draw the weight and bias of one linear layer in place.
+
+    Args:
+        weight: matrix of either orientation.
+        bias: the layer's bias, of any shape.
+        fan_in: number of inputs of the layer.
+        init: ``"orthogonal"`` is the initialisation of IQL's authors: gain sqrt(2), zero bias, on every
+            layer (output layers included). ``"default"`` is that of :class:`torch.nn.Linear`:
+            weight and bias uniform in ``+-1 / sqrt(fan_in)``.
+        generator: source of randomness, ``None`` for torch's global stream.
+
+    Raises:
+        ValueError: if ``init`` is neither of the two.
+    """
+    if init == "orthogonal":
+        nn.init.orthogonal_(weight, gain=math.sqrt(2.0), generator=generator)
+        bias.zero_()
+    elif init == "default":
+        bound = 1.0 / math.sqrt(fan_in)
+        weight.uniform_(-bound, bound, generator=generator)
+        bias.uniform_(-bound, bound, generator=generator)
+    else:
+        raise ValueError(f"init must be 'orthogonal' or 'default', got {init!r}.")
+
+
+def mlp(
+    sizes: Sequence[int],
+    *,
+    init: Init = "orthogonal",
+    layer_norm: bool = False,
+    dropout: float = 0.0,
+    device: torch.device | str | None = None,
+) -> nn.Sequential:
+    """Linear layers with ReLU between them: ``[*B, sizes[0]] -> [*B, sizes[-1]]``.
+
+    Each hidden layer is Linear, then LayerNorm (if asked for), ReLU and dropout (if not 0).
+
+    Args:
+        sizes: widths from input to output, at least two.
+        init: see :func:`initialise_`.
+        layer_norm: normalise before every ReLU.
+        dropout: probability of dropping a hidden unit, in [0, 1).
+        device: where the parameters live.
+
+    Raises:
+        ValueError: if there are fewer than two sizes.
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"sizes must hold an input and an output width, got {list(sizes)}.")
+    layers: list[nn.Module] = []
+    for fan_in, width in itertools.pairwise(sizes[:-1]):
+        layers.append(_linear(fan_in, width, init, device))
+        if layer_norm:
+            layers.append(nn.LayerNorm(width, device=device))
+        layers.append(nn.ReLU())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, _linear(sizes[-2], sizes[-1], init, device))
+
+
+def _linear(fan_in: int, width: int, init: Init, device: torch.device | str | None) -> nn.Linear:
+    linear = nn.Linear(fan_in, width, device=device)
+    initialise_(linear.weight, linear.bias, fan_in, init)
+    return linear

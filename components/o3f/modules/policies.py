@@ -1,0 +1,126 @@
+"""The policy and value networks of IQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import NestedKey
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torchrl.data import Bounded, Composite
+from torchrl.modules import IndependentNormal, ProbabilisticActor
+
+from o3f.modules.mlp import Init, mlp
+
+
+class TanhMeanGaussian(nn.Module):
+    """Mean and standard deviation of an un-squashed Gaussian: ``[*B, O] -> ([*B, A], [*B, A])``.
+
+    ``loc = tanh(mlp(observation))`` and ``scale = exp(clip(log_std, *log_std_bounds))``, where ``log_std``
+    ``[A]`` is a parameter that does not depend on the observation and starts at 0.
+
+    Args:
+        sizes: widths from observation to action.
+        dropout: dropout probability of the hidden layers.
+        init: see :func:`~o3f.modules.mlp.initialise_`.
+        log_std_bounds: range of the logarithm of the standard deviation.
+        device: where the parameters live.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        dropout: float = 0.0,
+        init: Init = "orthogonal",
+        log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.mean = mlp(sizes, init=init, dropout=dropout, device=device)
+        self.log_std = nn.Parameter(torch.zeros(sizes[-1], device=device))
+        self.log_std_bounds = log_std_bounds
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the location and the scale, both ``[*B, A]``."""
+        loc = torch.tanh(self.mean(observation))
+        scale = self.log_std.clamp(*self.log_std_bounds).exp()
+        return loc, scale.expand_as(loc)
+
+
+def gaussian_policy(
+    observation_dim: int,
+    action_dim: int,
+    hidden_sizes: Sequence[int] = (256, 256),
+    *,
+    dropout: float = 0.0,
+    init: Init = "orthogonal",
+    log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+    in_key: NestedKey = "observation",
+    action_key: NestedKey = "action",
+    device: torch.device | str | None = None,
+) -> ProbabilisticActor:
+    """Build IQL's policy: a Gaussian around a tanh mean, with a standard deviation that is the same everywhere.
+
+    Reads ``in_key`` ``[*B, O]``, writes ``loc``, ``scale`` and ``action_key``, all ``[*B, A]``. A sampled action
+    is clipped to [-1, 1]; under ``ExplorationType.DETERMINISTIC`` the action is the mean. The density is not
+    squashed and ignores the clipping, as in the original:
+    ``policy.get_dist(td).log_prob(action) = sum_i log N(action_i; loc_i, scale_i)``.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        hidden_sizes: widths of the hidden layers, the default is IQL's.
+        dropout: dropout probability of the hidden layers (IQL: 0, and 0.1 on kitchen and adroit).
+        init: ``"orthogonal"`` (IQL's own) or ``"default"``.
+        log_std_bounds: range of the logarithm of the standard deviation (IQL's).
+        in_key: the observation's entry.
+        action_key: the action's entry.
+        device: where the parameters live.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> policy = gaussian_policy(observation_dim=3, action_dim=2)
+        >>> policy(TensorDict({"observation": torch.zeros(4, 3)}, [4]))["action"].shape
+        torch.Size([4, 2])
+    """
+    sizes = [observation_dim, *hidden_sizes, action_dim]
+    network = TanhMeanGaussian(
+        sizes, dropout=dropout, init=init, log_std_bounds=log_std_bounds, device=device
+    )
+    bounds = Bounded(low=-1.0, high=1.0, shape=(action_dim,), device=device)
+    return ProbabilisticActor(
+        TensorDictModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
+        in_keys=["loc", "scale"],
+        out_keys=[action_key],
+        spec=Composite({action_key: bounds}),
+        safe=True,
+        distribution_class=IndependentNormal,
+    )
+
+
+def value_network(
+    observation_dim: int,
+    hidden_sizes: Sequence[int] = (256, 256),
+    *,
+    init: Init = "orthogonal",
+    layer_norm: bool = False,
+    in_key: NestedKey = "observation",
+    out_key: NestedKey = "state_value",
+    device: torch.device | str | None = None,
+) -> TensorDictModule:
+    """Build a state-value network: reads ``in_key`` ``[*B, O]``, writes ``out_key`` ``[*B, 1]``.
+
+    Args:
+        observation_dim: O.
+        hidden_sizes: widths of the hidden layers, the default is IQL's.
+        init: ``"orthogonal"`` (IQL's own) or ``"default"``.
+        layer_norm: normalise before every ReLU.
+        in_key: the observation's entry.
+        out_key: the value's entry.
+        device: where the parameters live.
+    """
+    network = mlp([observation_dim, *hidden_sizes, 1], init=init, layer_norm=layer_norm, device=device)
+    return TensorDictModule(network, in_keys=[in_key], out_keys=[out_key])
