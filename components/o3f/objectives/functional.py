@@ -16,8 +16,8 @@ Aggregation = Literal["min", "mean", "subset"]
 def expectile_loss(diff: Tensor, expectile: float | Tensor) -> Tensor:
     """Asymmetric square error, ``|τ - 1(u < 0)| u²`` with u = ``diff`` and τ = ``expectile``.
 
-    The constant e that minimises the mean loss of ``x - e`` is the τ-expectile of x: the mean at τ = 0.5, towards
-    the maximum as τ goes to 1. There is no factor 1/2, as in IQL's reference implementation
+    The constant e that minimises the mean loss of ``x - e`` is the τ-expectile of x: the mean at τ = 0.5,
+    towards the maximum as τ goes to 1. There is no factor 1/2, as in IQL's reference implementation
     (Kostrikov et al., 2021, https://arxiv.org/abs/2110.06169).
 
     Args:
@@ -38,8 +38,8 @@ def expectile_loss(diff: Tensor, expectile: float | Tensor) -> Tensor:
 def advantage_weights(advantage: Tensor, temperature: float | Tensor, max_weight: float = 100.0) -> Tensor:
     """Capped exponential weights, ``min(exp(β A), max_weight)`` with A = ``advantage``, β = ``temperature``.
 
-    β is an *inverse* temperature; the name is TorchRL's. The exponent is capped before the exponential, so that a
-    huge advantage gives a finite gradient too; the reference implementation of IQL caps the result alone.
+    β is an *inverse* temperature; the name is TorchRL's. The exponent is capped before the exponential, so
+    that a huge advantage gives a finite gradient too; IQL's reference implementation caps the result alone.
 
     Args:
         advantage: any shape.
@@ -67,8 +67,8 @@ def aggregate_critics(
     """One value out of the m of an ensemble.
 
     ``"min"`` is the minimum over all members (IQL), ``"mean"`` their mean, ``"subset"`` the minimum over
-    ``subset_size`` members drawn without replacement, the same ones for the whole batch (REDQ, Chen et al., 2021,
-    https://arxiv.org/abs/2101.05982).
+    ``subset_size`` members drawn without replacement, the same ones for the whole batch (REDQ,
+    Chen et al., 2021, https://arxiv.org/abs/2101.05982).
 
     Args:
         values: what each member says, ``[*B, m]``.
