@@ -139,9 +139,8 @@ class EnsembleQValue(TensorDictModuleBase):
         Raises:
             ValueError: if a spec does not describe vectors of floats.
         """
-        keys = kwargs.get("in_keys", ("observation", "action"))
-        sizes = [_width(spec, key) for spec, key in zip((observation_spec, action_spec), keys, strict=True)]
-        return cls(*sizes, **kwargs)
+        observation_key, action_key = kwargs.get("in_keys", ("observation", "action"))
+        return cls(_width(observation_spec, observation_key), _width(action_spec, action_key), **kwargs)
 
     @classmethod
     def from_modules(cls, critics: Sequence[TensorDictModule]) -> EnsembleQValue | GenericEnsemble:

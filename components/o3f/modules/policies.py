@@ -61,11 +61,11 @@ def gaussian_policy(
     action_key: NestedKey = "action",
     device: torch.device | str | None = None,
 ) -> ProbabilisticActor:
-    """Build IQL's policy: a Gaussian around a tanh mean, with a standard deviation that is the same everywhere.
+    """Build IQL's policy: a Gaussian around a tanh mean, its standard deviation the same in every state.
 
-    Reads ``in_key`` ``[*B, O]``, writes ``loc``, ``scale`` and ``action_key``, all ``[*B, A]``. A sampled action
-    is clipped to [-1, 1]; under ``ExplorationType.DETERMINISTIC`` the action is the mean. The density is not
-    squashed and ignores the clipping, as in the original:
+    Reads ``in_key`` ``[*B, O]``, writes ``loc``, ``scale`` and ``action_key``, all ``[*B, A]``. A sampled
+    action is clipped to [-1, 1]; under ``ExplorationType.DETERMINISTIC`` the action is the mean. The density
+    is not squashed and ignores the clipping, as in the original:
     ``policy.get_dist(td).log_prob(action) = sum_i log N(action_i; loc_i, scale_i)``.
 
     Args:

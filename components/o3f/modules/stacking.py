@@ -1,0 +1,101 @@
+"""From a list of critics to one ensemble with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tensordict.nn import TensorDictModule
+from torch import nn
+from torchrl.modules import MLP, ValueOperator
+
+from o3f.modules.ensemble import EnsembleQValue
+from o3f.modules.generic_ensemble import GenericEnsemble
+
+
+def stack_critics(critics: Sequence[TensorDictModule]) -> EnsembleQValue | GenericEnsemble:
+    """Copy critics of one architecture into one ensemble, see :meth:`EnsembleQValue.from_modules`."""
+    _check_alike(critics)
+    first, layers = critics[0], _plain_layers(critics[0])
+    if layers is None:
+        return GenericEnsemble(critics)
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    ensemble: EnsembleQValue = EnsembleQValue(
+        linears[0].in_features,
+        0,  # the first layer's width is all that is known, and all that counts
+        len(critics),
+        [linear.out_features for linear in linears[:-1]],
+        layer_norm=any(isinstance(layer, nn.LayerNorm) for layer in layers),
+        in_keys=first.in_keys,
+        out_key=first.out_keys[-1],
+        generator=torch.Generator(),  # these weights are overwritten: leave the global stream alone
+    ).to(linears[0].weight)
+    for member, critic in enumerate(critics):
+        _copy_(ensemble, member, list(critic.module))
+    return ensemble
+
+
+def _check_alike(critics: Sequence[TensorDictModule]) -> None:
+    if not critics:
+        raise ValueError("critics is empty: give at least one critic.")
+    if len({id(critic) for critic in critics}) < len(critics):
+        raise ValueError(
+            "A critic is in the list twice; its copies would always agree. Give distinct modules."
+        )
+    signatures = [f"{critic} {_shapes(critic)}" for critic in critics]
+    for index, signature in enumerate(signatures):
+        if signature != signatures[0]:
+            raise ValueError(
+                f"All critics must have the same keys, layers and parameter shapes, but critic {index} is\n"
+                f"{signature}\nand critic 0 is\n{signatures[0]}."
+            )
+
+
+def _shapes(critic: TensorDictModule) -> dict[str, list[int]]:
+    return {name: list(parameter.shape) for name, parameter in critic.named_parameters()}
+
+
+def _plain_layers(critic: TensorDictModule) -> list[nn.Module] | None:
+    """Return a plain perceptron's layers, ``None`` for anything the stacked form could not reproduce."""
+    if type(critic) not in (TensorDictModule, ValueOperator):
+        return None
+    network = critic.module
+    if type(network) not in (nn.Sequential, MLP):
+        return None
+    if type(network) is nn.Sequential and len(critic.in_keys) != 1:
+        return None
+    if any(module._forward_hooks or module._forward_pre_hooks for module in critic.modules()):
+        return None
+    layers = list(network)
+    return layers if _is_plain(layers) else None
+
+
+def _is_plain(layers: list[nn.Module]) -> bool:
+    normed = len(layers) > 1 and type(layers[1]) is nn.LayerNorm
+    block = [nn.Linear, nn.LayerNorm, nn.ReLU] if normed else [nn.Linear, nn.ReLU]
+    expected = block * (len(layers) // len(block)) + [nn.Linear]
+    if [type(layer) for layer in layers] != expected:
+        return False
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    norms = [layer for layer in layers if isinstance(layer, nn.LayerNorm)]
+    return (
+        linears[-1].out_features == 1
+        and all(linear.bias is not None for linear in linears)
+        and all(norm.bias is not None and norm.eps == nn.LayerNorm(1).eps for norm in norms)
+        and all(
+            norm.normalized_shape == (linear.out_features,)
+            for norm, linear in zip(norms, linears[:-1], strict=True)
+        )
+    )
+
+
+@torch.no_grad()
+def _copy_(ensemble: EnsembleQValue, member: int, layers: list[nn.Module]) -> None:
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    norms = [layer for layer in layers if isinstance(layer, nn.LayerNorm)]
+    for index, linear in enumerate(linears):
+        ensemble.weights[index][member] = linear.weight.T
+        ensemble.biases[index][member, 0] = linear.bias
+    for index, norm in enumerate(norms):
+        ensemble.norm_weights[index][member, 0] = norm.weight
+        ensemble.norm_biases[index][member, 0] = norm.bias
