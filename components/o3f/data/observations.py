@@ -59,8 +59,8 @@ class ObservationLayout:
             batch = leaf.shape[: leaf.ndim - len(box.shape)]
             if leaf.shape != batch + box.shape:
                 raise ValueError(
-                    f"Observation '{_name(path)}' has shape {leaf.shape}, expected [*B] + {list(box.shape)} as its"
-                    " space states. Check that data and space come from the same environment version."
+                    f"Observation {_name(path)!r} has shape {leaf.shape}, expected [*B] + {list(box.shape)}"
+                    " as its space states. Check that data and space come from the same environment version."
                 )
             parts.append(leaf.reshape(*batch, _size(box)).astype(np.float32))
         if len({part.shape[:-1] for part in parts}) > 1:
