@@ -1,0 +1,166 @@
+"""Environments from a task's numbers: raw, flat and seeded, or ready for a TorchRL collector."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+from torchrl.envs import EnvBase, GymWrapper
+
+from o3f.data.rewards import RewardRule
+from o3f.envs.wrappers import (
+    Env,
+    FlatObservation,
+    FrameSkip,
+    GoalRadius,
+    ResetOptions,
+    RuledReward,
+    SeededResets,
+    UnitActions,
+)
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which environment, and in which units the agent meets it.
+
+    Args:
+        id: any Gymnasium id.
+        kwargs: arguments of the environment.
+        frame_skip: environment steps per agent step.
+        action_scale: agent action 1.0 goes this part of the way from the centre to the bound.
+        observation_keys: keys of a ``Dict`` observation to take, in this order; None takes all.
+        reset_options: options of every reset, for example the cells of a maze.
+        attributes: values set on the unwrapped environment after it is made.
+        max_episode_steps: time limit in *agent* steps; None keeps the environment's own, in its own steps.
+        goal_radius: reward 1 and the end within this distance of the goal; None keeps the environment's own.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Examples:
+        >>> EnvConfig("Pusher-v5", action_scale=0.5).frame_skip
+        1
+    """
+
+    id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    frame_skip: int = 1
+    action_scale: float = 1.0
+    observation_keys: Sequence[str] | None = None
+    reset_options: Mapping[str, Any] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    max_episode_steps: int | None = None
+    goal_radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.frame_skip < 1:
+            raise ValueError(f"frame_skip must be at least 1, found {self.frame_skip}.")
+        if not 0.0 < self.action_scale <= 1.0:
+            raise ValueError(f"action_scale must be in (0, 1], found {self.action_scale}.")
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps must be at least 1 or None, found {self.max_episode_steps}.")
+        if self.goal_radius is not None and self.goal_radius <= 0.0:
+            raise ValueError(f"goal_radius must be positive or None, found {self.goal_radius}.")
+
+
+def make_raw_env(config: EnvConfig, *, render_mode: str | None = None) -> Env:
+    """The environment with the agent's actions and rate, its observations still in their own form.
+
+    Args:
+        config: the environment and its units.
+        render_mode: of the environment; None leaves it out.
+
+    Returns:
+        A Gymnasium environment with actions in [-1, 1]; one step is one agent step.
+
+    Raises:
+        ValueError: if the id is unknown, an argument or attribute is not the environment's, there is no time
+            limit, or the actions are discrete or unbounded.
+        ImportError: if the environment needs a package that is not installed.
+    """
+    env = _make(config, {} if render_mode is None else {"render_mode": render_mode})
+    if env.spec is None or env.spec.max_episode_steps is None:
+        raise ValueError(f"{config.id} has no time limit of its own. Set max_episode_steps (agent steps).")
+    for name, value in config.attributes.items():
+        if not hasattr(env.unwrapped, name):
+            raise ValueError(f"attributes: {config.id} has no attribute '{name}'.")
+        setattr(env.unwrapped, name, value)
+    if config.frame_skip > 1:
+        env = FrameSkip(env, config.frame_skip)
+    if config.goal_radius is not None:
+        env = GoalRadius(env, config.goal_radius)
+    env = UnitActions(env, config.action_scale)
+    return env if config.reset_options is None else ResetOptions(env, config.reset_options)
+
+
+def make_gym_env(
+    config: EnvConfig, *, seed: int, first_episode: int = 0, reward: RewardRule | None = None
+) -> Env:
+    """A Gymnasium environment with flat float32 observations, actions in [-1, 1] and seeded episodes.
+
+    Args:
+        config: the environment and its units.
+        seed: base seed; episode ``k`` resets with ``episode_seed(seed, k)``.
+        first_episode: number of the first episode.
+        reward: the task's rule; None keeps raw rewards.
+
+    Raises:
+        ValueError: as :func:`make_raw_env`, and for observations that are pixels, text or discrete.
+        KeyError: if a key of ``observation_keys`` is not in the observation.
+        ImportError: if the environment needs a package that is not installed.
+    """
+    env: Env = FlatObservation(make_raw_env(config), config.observation_keys)
+    if reward is not None:
+        env = RuledReward(env, reward)
+    return SeededResets(env, seed, first_episode)
+
+
+def make_env(
+    config: EnvConfig,
+    *,
+    seed: int,
+    first_episode: int = 0,
+    reward: RewardRule | None = None,
+    device: str = "cpu",
+) -> EnvBase:
+    """A TorchRL environment for a ``Collector``; arguments as :func:`make_gym_env`.
+
+    Returns:
+        Keys ``observation`` ``[O]`` and ``reward`` ``[1]``, float32; ``action`` ``[A]``, ``Bounded(-1, 1)``;
+        ``done``, ``terminated`` and ``truncated`` ``[1]``; nothing else.
+    """
+    return GymWrapper(
+        make_gym_env(config, seed=seed, first_episode=first_episode, reward=reward), device=device
+    )
+
+
+def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
+    if config.id not in gymnasium.registry and importlib.util.find_spec("gymnasium_robotics"):
+        import gymnasium_robotics
+
+        gymnasium.register_envs(gymnasium_robotics)
+    limit = None if config.max_episode_steps is None else config.max_episode_steps * config.frame_skip
+    arguments = {**config.kwargs, **extra}
+    try:
+        return gymnasium.make(config.id, max_episode_steps=limit, disable_env_checker=True, **arguments)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise ValueError(_unknown(config.id)) from error
+    except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+        raise ImportError(
+            f'{config.id} needs a package that is not installed ({error}). Try: pip install "o3f[robotics]"'
+        ) from error
+    except TypeError as error:
+        raise ValueError(f"{config.id} does not take the arguments {arguments}: {error}") from error
+
+
+def _unknown(env_id: str) -> str:
+    near = difflib.get_close_matches(env_id, gymnasium.registry, n=5) or ["none"]
+    message = f"Environment '{env_id}' is not known to Gymnasium. Nearest: {', '.join(near)}."
+    if importlib.util.find_spec("gymnasium_robotics") is None:
+        message += ' AntMaze, Kitchen and other robotics tasks need: pip install "o3f[robotics]"'
+    return message

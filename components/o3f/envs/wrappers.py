@@ -1,0 +1,214 @@
+"""Gymnasium wrappers: what stands between a raw environment and the agent's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from o3f.data.observations import observation_layout
+from o3f.data.rewards import RewardRule
+
+Env = gymnasium.Env[Any, Any]
+Wrapper = gymnasium.Wrapper[Any, Any, Any, Any]
+Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
+Reset = tuple[Any, dict[str, Any]]
+
+
+class FrameSkip(Wrapper):
+    """Hold each action for ``frames`` steps; rewards are summed, a finished episode stops it early."""
+
+    def __init__(self, env: Env, frames: int) -> None:
+        super().__init__(env)
+        self.frames = frames
+
+    def step(self, action: Any) -> Step:
+        """Take up to ``frames`` steps with one action."""
+        total = 0.0
+        for _ in range(self.frames):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+
+class GoalRadius(Wrapper):
+    r"""Reward 1 and the end of the episode within ``radius`` of the goal, 0 elsewhere.
+
+    :math:`r = \mathbb{1}[\lVert g - x \rVert \le \text{radius}]` with :math:`x` the achieved and :math:`g`
+    the desired goal after the step. D4RL's AntMaze uses 0.5, Gymnasium-Robotics 0.45; the environment and
+    the rewards of the dataset must use the same. Sets ``info["success"]``.
+
+    Raises:
+        ValueError: if the observation has no ``achieved_goal`` and ``desired_goal``.
+    """
+
+    def __init__(self, env: Env, radius: float) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, gymnasium.spaces.Dict) or not {"achieved_goal", "desired_goal"} <= set(
+            space
+        ):
+            raise ValueError(
+                f"goal_radius={radius} needs achieved_goal and desired_goal in the observation, found {space}."
+            )
+        self.radius = radius
+
+    def step(self, action: Any) -> Step:
+        """Step, then judge the position reached."""
+        observation, _, _, truncated, info = self.env.step(action)
+        success = within_radius(observation["achieved_goal"], observation["desired_goal"], self.radius)
+        return observation, float(success), bool(success), truncated, {**info, "success": bool(success)}
+
+
+def within_radius(
+    position: npt.NDArray[np.floating], goal: npt.NDArray[np.floating], radius: float
+) -> npt.NDArray[np.bool_]:
+    """Whether positions ``[*B, 2]`` lie within ``radius`` of goals ``[*B, 2]``; shape ``[*B]``."""
+    return np.asarray(np.linalg.norm(position - goal, axis=-1) <= radius)
+
+
+class UnitActions(Wrapper):
+    r"""Actions in [-1, 1], float32, whatever the bounds of the environment.
+
+    The environment receives :math:`c + \text{scale} \cdot h \cdot a` with :math:`c` the centre and :math:`h`
+    the half width of its bounds. No action that is NaN or outside [-1, 1] ever reaches it.
+
+    Raises:
+        ValueError: if the action space is not a bounded vector; in ``step``, if the action is not finite or
+            outside [-1, 1].
+    """
+
+    def __init__(self, env: Env, scale: float = 1.0) -> None:
+        super().__init__(env)
+        self.centre, self.half = action_bounds(env.action_space)
+        self.scale = scale
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, self.centre.shape, np.float32)
+
+    def step(self, action: Any) -> Step:
+        """Step with an action in [-1, 1]."""
+        action = np.asarray(action)
+        if not (np.abs(action) <= 1.0).all():  # NaN fails the comparison too
+            raise ValueError(
+                f"Action {np.array2string(action, threshold=10)} is not in [-1, 1]: it was not sent to the"
+                " environment. Check the policy for NaN weights, or project its actions onto the action spec."
+            )
+        return self.env.step(self.centre + self.scale * self.half * action)
+
+
+def action_bounds(
+    space: gymnasium.Space[Any],
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Centre and half width, ``[A]`` each, of a bounded action space.
+
+    Raises:
+        ValueError: if the actions are discrete, unbounded or not a vector.
+    """
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+        raise ValueError(f"Action space {space} is not supported: actions must be a vector of numbers (Box).")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(
+            f"Action space {space} has no finite bounds, so it cannot be mapped to [-1, 1]. Bound it in the"
+            " environment, for example with gymnasium.wrappers.RescaleAction."
+        )
+    return (space.low + space.high) / 2, (space.high - space.low) / 2
+
+
+class ResetOptions(Wrapper):
+    """Pass ``options`` to every reset that brings none of its own; lists become arrays."""
+
+    def __init__(self, env: Env, options: Mapping[str, Any]) -> None:
+        super().__init__(env)
+        self.options = {
+            key: np.array(value) if isinstance(value, list | tuple) else value
+            for key, value in options.items()
+        }
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        """Reset with the fixed options unless others are given."""
+        return self.env.reset(seed=seed, options=dict(self.options) if options is None else options)
+
+
+class FlatObservation(Wrapper):
+    """Observations as one float32 vector, laid out as :func:`o3f.data.observation_layout` does.
+
+    Raises:
+        RuntimeError: in ``step`` and ``reset``, if an observation or a reward is not finite.
+    """
+
+    def __init__(self, env: Env, keys: Sequence[str] | None = None) -> None:
+        super().__init__(env)
+        self.layout = observation_layout(env.observation_space, keys)
+        self.observation_space = self.layout.space
+
+    def step(self, action: Any) -> Step:
+        """Step and flatten."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._flat(observation, float(reward), action), reward, terminated, truncated, info
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        """Reset and flatten."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._flat(observation, 0.0, None), info
+
+    def _flat(self, observation: Any, reward: float, action: Any) -> npt.NDArray[np.float32]:
+        flat = self.layout.flatten(observation)
+        if not (np.isfinite(flat).all() and np.isfinite(reward)):
+            raise RuntimeError(
+                f"{self.env} gave a value that is not finite after action {action}: observation"
+                f" {np.flatnonzero(~np.isfinite(flat)).tolist()} (flat indices), reward {reward}. The physics"
+                " diverged or the environment has a bug; the transition was not passed on."
+            )
+        return flat
+
+
+class SeededResets(Wrapper):
+    """Episode ``k`` resets with :func:`episode_seed` ``(seed, k)``, so any episode can be replayed alone.
+
+    A reset with a seed of its own (``set_seed`` of a TorchRL environment) makes that the seed and starts
+    again at episode 0.
+
+    Args:
+        env: the environment.
+        seed: base seed; give each parallel environment its own.
+        first_episode: number of the first episode; a resumed run passes the episodes it has finished.
+    """
+
+    def __init__(self, env: Env, seed: int, first_episode: int = 0) -> None:
+        super().__init__(env)
+        self.seed = seed
+        self.episode = first_episode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        """Start the next episode."""
+        if seed is not None:
+            self.seed, self.episode = seed, 0
+        result = self.env.reset(seed=episode_seed(self.seed, self.episode), options=options)
+        self.episode += 1
+        return result
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed of one episode: a hash of both numbers (NumPy's ``SeedSequence``), 32 bits.
+
+    Raises:
+        ValueError: if a number is negative.
+    """
+    return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
+
+
+class RuledReward(Wrapper):
+    """Rewards after the task's rule, for loops that store what the environment returns."""
+
+    def __init__(self, env: Env, rule: RewardRule) -> None:
+        super().__init__(env)
+        self.rule = rule
+
+    def step(self, action: Any) -> Step:
+        """Step and apply the rule."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, self.rule(float(reward)), terminated, truncated, info
