@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,11 @@ class RewardRule:
     r"""An affine rule, applied once when a transition enters the buffer, offline and online alike.
 
     :math:`r' = \text{scale} \cdot r + \text{shift}`. IQL (https://arxiv.org/abs/2110.06169) uses ``shift=-1``
-    on AntMaze and the scale of :func:`return_range_scale` on locomotion. Evaluation never applies a rule.
+    on AntMaze and ``scale="return_range"`` on locomotion. Evaluation never applies a rule.
 
     Args:
-        scale: factor of the raw reward.
+        scale: factor of the raw reward, or ``"return_range"`` for :func:`return_range_scale` of the dataset;
+            the loader resolves it, and ``dataset_info(buffer).reward`` is the rule for the online rows.
         shift: added after scaling.
 
     Raises:
@@ -32,16 +33,35 @@ class RewardRule:
         5.0
     """
 
-    scale: float = 1.0
+    scale: float | Literal["return_range"] = 1.0
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        if not np.isfinite([self.scale, self.shift]).all() or self.scale == 0.0:
-            raise ValueError(f"RewardRule needs finite values and a scale that is not 0, found {self}.")
+        number = 1.0 if self.scale == "return_range" else self.scale
+        if isinstance(number, str) or not np.isfinite([number, self.shift]).all() or number == 0.0:
+            raise ValueError(
+                f"{self}: expected finite numbers, a scale that is not 0, or scale='return_range'."
+            )
 
     def __call__(self, reward: Reward) -> Reward:
-        """Apply the rule to a number, an array or a tensor of any shape; its type is kept."""
+        """Apply the rule to a number, an array or a tensor of any shape; its type is kept.
+
+        Raises:
+            ValueError: if the scale is still to be taken from a dataset.
+        """
+        if isinstance(self.scale, str):
+            raise ValueError("This rule takes its scale from a dataset: call resolve(episode_returns) first.")
         return reward * self.scale + self.shift  # pyright: ignore[reportReturnType]
+
+    def resolve(self, episode_returns: Sequence[float]) -> RewardRule:
+        """Return the rule with its scale as a number.
+
+        Args:
+            episode_returns: undiscounted raw returns of the dataset's episodes.
+        """
+        return (
+            replace(self, scale=return_range_scale(episode_returns)) if isinstance(self.scale, str) else self
+        )
 
 
 def return_range_scale(episode_returns: Sequence[float] | npt.NDArray[np.floating]) -> float:

@@ -1,0 +1,127 @@
+"""One Minari episode after another, flat and in agent units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import minari
+import numpy as np
+import numpy.typing as npt
+import torch
+from tensordict import TensorDictBase
+
+from o3f.data.actions import check_action_space, to_agent_actions
+from o3f.data.observations import ObservationLayout
+from o3f.data.source import unreadable
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of ``T`` steps as the dataset has it: nothing is clipped, no flag is added.
+
+    Attributes:
+        index: its number in the dataset.
+        observations: ``[T + 1, O]``, float32, the last one seen after the last action.
+        actions: ``[T, A]``, float64, rescaled so that the bounds are -1 and 1.
+        rewards: raw, ``[T]``, float64.
+        terminated: ``[T]``, bool.
+        truncated: ``[T]``, bool.
+    """
+
+    index: int
+    observations: npt.NDArray[np.float32]
+    actions: npt.NDArray[np.float64]
+    rewards: npt.NDArray[np.float64]
+    terminated: npt.NDArray[np.bool_]
+    truncated: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the data stop although the episode neither terminated nor was truncated."""
+        return len(self) > 0 and not (self.terminated[-1] or self.truncated[-1])
+
+    def write(self, rows: TensorDictBase) -> None:
+        """Write the first ``len(rows)`` steps into buffer rows.
+
+        Actions are clipped to [-1, 1]. Where the data stop without an end, the last step is marked as
+        truncated, which keeps its bootstrap. The next observation is always this episode's own.
+        """
+        count = len(rows)
+        truncated = self.truncated[:count].copy()
+        if count and not self.terminated[count - 1]:
+            truncated[-1] = True
+        columns = {
+            "observation": self.observations[:count],
+            "action": self.actions[:count].clip(-1.0, 1.0).astype(np.float32),
+            ("next", "observation"): self.observations[1 : count + 1],
+            ("next", "reward"): self.rewards[:count, None].astype(np.float32),
+            ("next", "done"): (self.terminated[:count] | truncated)[:, None],
+            ("next", "terminated"): self.terminated[:count, None],
+            ("next", "truncated"): truncated[:, None],
+        }
+        for key, values in columns.items():
+            rows[key].copy_(torch.tensor(values))
+
+
+def read_episodes(
+    dataset: minari.MinariDataset, layout: ObservationLayout, action_scale: float = 1.0
+) -> Iterator[Episode]:
+    """Read a dataset episode by episode, so that memory holds one episode at a time.
+
+    Args:
+        dataset: an open Minari dataset.
+        layout: how observations are flattened.
+        action_scale: see :func:`~o3f.data.actions.to_agent_actions`.
+
+    Raises:
+        ValueError: if a field is missing or its length does not fit its episode.
+        RuntimeError: if the files cannot be read.
+    """
+    space = check_action_space(dataset.action_space)
+    try:
+        for raw in dataset.iterate_episodes():
+            yield decode_episode(raw, layout, space, action_scale)
+    except (OSError, KeyError) as error:
+        raise unreadable(dataset.id, Path(dataset.storage.data_path), error) from error
+
+
+def decode_episode(
+    raw: Any, layout: ObservationLayout, space: gymnasium.spaces.Box, action_scale: float = 1.0
+) -> Episode:
+    """Flatten and rescale one ``minari.EpisodeData``.
+
+    Raises:
+        ValueError: if the lengths of its fields do not belong to one episode.
+    """
+    observations = layout.flatten(raw.observations)
+    actions = to_agent_actions(raw.actions, space, action_scale)
+    steps = len(raw.rewards)
+    expected = {
+        "observations": (observations.shape, (steps + 1, layout.size)),
+        "actions": (actions.shape, (steps, *space.shape)),
+        "rewards": (np.shape(raw.rewards), (steps,)),
+        "terminations": (np.shape(raw.terminations), (steps,)),
+        "truncations": (np.shape(raw.truncations), (steps,)),
+    }
+    for field, (found, wanted) in expected.items():
+        if found != wanted:
+            raise ValueError(
+                f"'{field}' of episode {raw.id} has shape {found}, expected {wanted} for {steps}"
+                " rewards: a next observation would come from another episode or be missing. An episode of T"
+                " steps stores T + 1 observations and T of everything else; make the dataset again in that form."
+            )
+    return Episode(
+        index=int(raw.id),
+        observations=observations,
+        actions=actions,
+        rewards=np.asarray(raw.rewards, dtype=np.float64),
+        terminated=np.asarray(raw.terminations, dtype=bool),
+        truncated=np.asarray(raw.truncations, dtype=bool),
+    )
