@@ -1,0 +1,87 @@
+"""Which folder a configuration belongs to, and whether two configurations are the same run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from o3f.errors import ConfigError
+
+#: What may differ when a run is continued: where and how it runs, not what it computes.
+FREE_KEYS = frozenset({"runs", "resume", "progress", "device", "threads", "dataset.download"})
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def run_path(config: Mapping[str, Any]) -> Path:
+    """Return the run folder of a configuration; nothing is created.
+
+    Args:
+        config: the keys ``runs`` (the root), ``name``, ``task.name``, ``algorithm.name``,
+            ``exploration.kind`` (no ``exploration``: offline) and ``seed``.
+
+    Raises:
+        ConfigError: a name with other characters than ``A-Za-z0-9._-``, longer than 100 or with a leading
+            dot; a seed that is no whole number >= 0; a symbolic link that leads out of the root.
+
+    Examples:
+        >>> config = {"runs": "runs", "name": "first", "task": {"name": "hopper-medium"}, "seed": 3}
+        >>> run_path(config | {"algorithm": {"name": "iql"}}).as_posix()
+        'runs/first/hopper-medium-iql-offline/seed3'
+    """
+    seed = config["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"seed must be a whole number >= 0, found {seed!r}.")
+    exploration = (config.get("exploration") or {"kind": "offline"})["kind"]
+    parts = [config["task"]["name"], config["algorithm"]["name"], exploration]
+    for part in (config["name"], *parts):
+        if not isinstance(part, str) or not _NAME.fullmatch(part):
+            raise ConfigError(
+                f"{part!r} cannot be part of a folder name: use 1 to 100 of A-Z a-z 0-9 . _ - (no dot first)."
+            )
+    path = Path(config["runs"], config["name"], "-".join(parts), f"seed{seed}")
+    if not path.resolve().is_relative_to(Path(config["runs"]).resolve()):
+        raise ConfigError(
+            f"{path} leads out of {config['runs']} through a symbolic link; choose another name."
+        )
+    return path
+
+
+def config_difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], free_keys: Collection[str] = FREE_KEYS
+) -> list[str]:
+    """Return a line ``key: old -> new`` for each leaf that differs.
+
+    Examples:
+        >>> config_difference({"a": {"b": 1}, "seed": 0}, {"a": {"b": 2}, "seed": 0})
+        ['a.b: 1 -> 2']
+    """
+    before, after = leaves(old), leaves(new)
+    changed = [key for key in before | after if key not in free_keys and before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}" for key in changed]
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Return a mapping or an OmegaConf object as plain nested dicts, interpolations resolved."""
+    container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    if not isinstance(container, dict):
+        raise ConfigError(f"a configuration has named values, found {type(container).__name__}.")
+    return {str(key): value for key, value in container.items()}
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested mapping by dotted key.
+
+    Examples:
+        >>> leaves({"seed": 0, "task": {"name": "a", "kwargs": {}}})
+        {'seed': 0, 'task.name': 'a', 'task.kwargs': {}}
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping) and value
+        found |= leaves(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return found

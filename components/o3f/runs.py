@@ -1,0 +1,160 @@
+"""A run's folder: found again from its configuration, owned by one process, never mixed up with another run.
+
+::
+
+    runs/<name>/<task>-<algorithm>-<exploration>/seed<k>/     exploration "offline": nothing collected
+        config.yaml      the resolved configuration
+        env.json         versions, machine, dataset hash, seed
+        checkpoints/     see o3f.checkpoint
+        metrics.csv ...  see o3f.logging
+        done.json        the final scores; there when the run is finished
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from o3f.checkpoint import checkpoints, clear_stage
+from o3f.errors import CheckpointError, ConfigError, ResourceError
+from o3f.files import write_text
+from o3f.provenance import provenance
+from o3f.run_config import FREE_KEYS, config_difference, plain, run_path
+
+
+class RunFolder:
+    """One run's folder, locked by this process until :meth:`close` (or the end of a ``with`` block).
+
+    Attributes:
+        path: the folder.
+        checkpoints: where :mod:`o3f.checkpoint` saves.
+    """
+
+    def __init__(self, path: Path, seed: int, lock: FileLock) -> None:
+        self.path = path
+        self._seed = seed
+        self.checkpoints = path / "checkpoints"
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls,
+        config: DictConfig | Mapping[str, Any],
+        *,
+        free_keys: Collection[str] = FREE_KEYS,
+        timeout: float = 0.0,
+    ) -> RunFolder:
+        """Create or reopen the folder of a configuration and write ``config.yaml``.
+
+        Args:
+            config: see :func:`~o3f.run_config.run_path`; resolved before it is compared or written. Its
+                ``resume`` is ``auto`` (default: continue what is there), ``must`` (fail unless there is a
+                checkpoint or a finished run) or ``never`` (fail if there is a run).
+            free_keys: dotted keys that may differ from those of the run already there.
+            timeout: seconds to wait for another process to finish with the folder; -1 waits for ever.
+
+        Raises:
+            ConfigError: another configuration is there (the message lists the differences), or ``never``.
+            CheckpointError: ``must``, and there is nothing to resume.
+            ResourceError: another process has the folder; the message says which.
+        """
+        settings = plain(config)
+        path = run_path(settings)
+        resume = settings.get("resume", "auto")
+        if resume not in ("auto", "must", "never"):
+            raise ConfigError(f"resume must be auto, must or never, found {resume!r}.")
+        if resume == "must" and not checkpoints(path / "checkpoints") and not (path / "done.json").exists():
+            raise CheckpointError(
+                f"resume=must, but {path} holds no checkpoint; use resume=auto to start there."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, settings["seed"], _locked(path, timeout))
+        try:
+            run._claim(settings, resume, free_keys)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def _claim(self, settings: dict[str, Any], resume: str, free_keys: Collection[str]) -> None:
+        file = self.path / "config.yaml"
+        if not file.exists():
+            write_text(file, OmegaConf.to_yaml(OmegaConf.create(settings)))
+        elif resume == "never":
+            raise ConfigError(f"resume=never, but {self.path} holds a run; use another name, or delete it.")
+        elif changed := config_difference(plain(OmegaConf.load(file)), settings, free_keys):
+            raise ConfigError(
+                f"{self.path} holds a run with another configuration (old -> new):\n  "
+                + "\n  ".join(changed)
+                + "\nGive this run another name (name=...), or delete that folder."
+            )
+        clear_stage(self.checkpoints)
+
+    def record_environment(self, **facts: Any) -> None:
+        """Write ``env.json``, or compare with the one written when the run began.
+
+        Args:
+            **facts: what the results depend on beside the configuration: ``dataset_hash``, ...
+
+        Raises:
+            ConfigError: a fact differs, so that this would be another run. Other versions, threads or
+                machines only warn: results may then differ in the last digits from an uninterrupted run.
+        """
+        file = self.path / "env.json"
+        now = json.loads(json.dumps({**provenance(), "seed": self._seed, **facts}))
+        if not file.exists():
+            write_text(file, json.dumps(now, indent=2) + "\n")
+            return
+        then = json.loads(file.read_text(encoding="utf-8"))
+        if changed := [line for line in config_difference(then, now) if line.split(":")[0] in facts]:
+            raise ConfigError(
+                f"{self.path} was begun with something else (old -> new): {', '.join(changed)}."
+            )
+        if changed := config_difference(then, now, free_keys=()):
+            warnings.warn(
+                f"{self.path} was begun elsewhere ({', '.join(changed)}): not bit-exact from here.",
+                stacklevel=2,
+            )
+
+    @property
+    def scores(self) -> dict[str, Any] | None:
+        """The final scores of a finished run, else None."""
+        file = self.path / "done.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def finish(self, scores: Mapping[str, Any]) -> None:
+        """Mark the run as finished: the same command will then say so and stop."""
+        write_text(self.path / "done.json", json.dumps(dict(scores), indent=2) + "\n")
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _locked(path: Path, timeout: float) -> FileLock:
+    # The lock belongs to the open file, so the system drops it with the process, however that ends.
+    lock, owner = FileLock(path / ".lock", thread_local=False), path / ".owner"
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
+        raise ResourceError(f"{path} is in use by process {who}; wait for it, or stop it first.") from None
+    owner.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    return lock
