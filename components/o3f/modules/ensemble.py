@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor, nn
+from torchrl.data import Composite, TensorSpec
 
+from o3f.modules.keys import key_list
 from o3f.modules.mlp import Init, initialise_
 
 if TYPE_CHECKING:
-    from torchrl.data import TensorSpec
-
     from o3f.modules.generic_ensemble import GenericEnsemble
 
 
@@ -78,8 +78,8 @@ class EnsembleQValue(TensorDictModuleBase):
                 "Every size of the ensemble must be positive, got "
                 f"{observation_dim=}, {action_dim=}, {num_critics=}, hidden_sizes={list(hidden_sizes)}."
             )
-        self.in_keys = list(in_keys)
-        self.out_keys = [out_key]
+        self.in_keys = key_list(in_keys)
+        self.out_keys = key_list([out_key])
         self.num_critics = num_critics
         self.init: Init = init
         self.weights = nn.ParameterList()
@@ -163,7 +163,7 @@ class EnsembleQValue(TensorDictModuleBase):
 
 def _width(spec: TensorSpec, key: NestedKey) -> int:
     """Length of the flat float vector that ``spec``, or its entry ``key``, describes."""
-    leaf = spec[key] if hasattr(spec, "keys") else spec
+    leaf: Any = spec[key] if isinstance(spec, Composite) else spec
     if not leaf.dtype.is_floating_point or not leaf.shape:
         raise ValueError(
             f"The spec of {key!r} must describe a vector of floats, got {leaf}. Flatten dictionaries and "

@@ -10,6 +10,8 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictParams, dispatch
 from torch import Tensor
 
+from o3f.modules.keys import key_list
+
 
 class GenericEnsemble(TensorDictModuleBase):
     """``m`` critics of one architecture, which can be anything that ``torch.vmap`` can batch.
@@ -25,10 +27,12 @@ class GenericEnsemble(TensorDictModuleBase):
         ValueError: at the call, if a critic does not write ``[*B, 1]``.
     """
 
+    _critic: TensorDictModule
+
     def __init__(self, critics: Sequence[TensorDictModule]) -> None:
         super().__init__()
-        self.in_keys = list(critics[0].in_keys)
-        self.out_keys = [critics[0].out_keys[-1]]
+        self.in_keys = key_list(critics[0].in_keys)
+        self.out_keys = key_list([critics[0].out_keys[-1]])
         self.num_critics = len(critics)
         self.params: TensorDictParams = TensorDict.from_modules(*critics, as_module=True)
         # Hidden from torch: only its code is used, its own weights must appear in no state_dict or optimiser.

@@ -90,7 +90,7 @@ def gaussian_policy(
     network = TanhMeanGaussian(
         sizes, dropout=dropout, init=init, log_std_bounds=log_std_bounds, device=device
     )
-    bounds = Bounded(low=-1.0, high=1.0, shape=(action_dim,), device=device)
+    bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
     return ProbabilisticActor(
         TensorDictModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
         in_keys=["loc", "scale"],

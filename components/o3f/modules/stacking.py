@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict.nn import TensorDictModule
@@ -31,7 +32,7 @@ def stack_critics(critics: Sequence[TensorDictModule]) -> EnsembleQValue | Gener
         generator=torch.Generator(),  # these weights are overwritten: leave the global stream alone
     ).to(linears[0].weight)
     for member, critic in enumerate(critics):
-        _copy_(ensemble, member, list(critic.module))
+        _copy_(ensemble, member, list(_network(critic)))
     return ensemble
 
 
@@ -55,11 +56,15 @@ def _shapes(critic: TensorDictModule) -> dict[str, list[int]]:
     return {name: list(parameter.shape) for name, parameter in critic.named_parameters()}
 
 
+def _network(critic: TensorDictModule) -> Any:
+    return critic.module
+
+
 def _plain_layers(critic: TensorDictModule) -> list[nn.Module] | None:
     """Return a plain perceptron's layers, ``None`` for anything the stacked form could not reproduce."""
     if type(critic) not in (TensorDictModule, ValueOperator):
         return None
-    network = critic.module
+    network = _network(critic)
     if type(network) not in (nn.Sequential, MLP):
         return None
     if type(network) is nn.Sequential and len(critic.in_keys) != 1:

@@ -1,0 +1,109 @@
+"""Candidate actions around an action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+
+from o3f.modules.keys import key_list
+from o3f.modules.noise_source import NoiseSource
+
+Centre = Literal["sample", "mean", "sample_per_candidate"]
+
+
+class GaussianCandidates(TensorDictModuleBase):
+    r"""O3F's candidates: Gaussian noise around the policy's action, clipped to the action bounds.
+
+    .. math:: c_i = \mathrm{clip}(a + \sigma \epsilon_i), \quad \epsilon_i \sim N(0, I), \quad i = 1..N
+
+    with N = ``num_candidates`` and sigma = ``sigma``, in units of the action. Reads ``action_key``
+    (``[*B, A]``, or ``[*B, N, A]`` with ``centre="sample_per_candidate"``), writes ``out_key``
+    (``[*B, N, A]``). The paper does not say whether candidates are clipped; here they are, before they are
+    scored, so that what is scored, executed and stored is the same action.
+
+    ``sigma`` is a buffer: change it between steps with ``candidates.sigma.fill_(0.1)``.
+
+    Args:
+        num_candidates: N. The default is the paper's, for all its tasks.
+        sigma: standard deviation of the noise, one number or one per action dimension. The default is the
+            paper's for locomotion; it uses 0.05 on antmaze and kitchen.
+        centre: which action of the policy :class:`~o3f.modules.OptimisticActor` puts in the middle: one
+            sample shared by all candidates (the paper), the deterministic action, or a sample of its own
+            for each candidate.
+        include_base: leave candidate 0 without noise, so that the executed action never scores lower than
+            the policy's. Off, as in the paper.
+        low: lower action bound, one number or one per dimension.
+        high: upper action bound.
+        clip_margin: distance kept from the bounds, where the log-probability of tanh policies explodes.
+        generator: source of the noise, see :class:`~o3f.modules.NoiseSource`.
+        action_key: the centre's entry.
+        out_key: the candidates' entry.
+
+    Raises:
+        ValueError: if ``num_candidates`` < 1, ``sigma`` < 0, ``centre`` is unknown or no action lies
+            between the bounds.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> td = TensorDict({"action": torch.zeros(3, 2)}, [3])
+        >>> GaussianCandidates(num_candidates=10, sigma=0.2)(td)["candidates"].shape
+        torch.Size([3, 10, 2])
+    """
+
+    sigma: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(
+        self,
+        num_candidates: int = 100,
+        sigma: float | Sequence[float] | Tensor = 0.2,
+        *,
+        centre: Centre = "sample",
+        include_base: bool = False,
+        low: float | Sequence[float] | Tensor = -1.0,
+        high: float | Sequence[float] | Tensor = 1.0,
+        clip_margin: float = 0.0,
+        generator: torch.Generator | None = None,
+        action_key: NestedKey = "action",
+        out_key: NestedKey = "candidates",
+    ) -> None:
+        super().__init__()
+        if num_candidates < 1:
+            raise ValueError(f"num_candidates must be at least 1, got {num_candidates}.")
+        if centre not in get_args(Centre):
+            raise ValueError(f"centre must be one of {get_args(Centre)}, got {centre!r}.")
+        self.in_keys = key_list([action_key])
+        self.out_keys = key_list([out_key])
+        self.num_candidates = num_candidates
+        self.centre: Centre = centre
+        self.include_base = include_base
+        self.noise = NoiseSource(generator)
+        self.register_buffer("sigma", _constant(sigma))
+        self.register_buffer("low", _constant(low) + clip_margin)
+        self.register_buffer("high", _constant(high) - clip_margin)
+        if not bool((self.sigma >= 0).all()):
+            raise ValueError(f"sigma must not be negative, got {sigma}.")
+        if clip_margin < 0 or not bool((self.low < self.high).all()):
+            raise ValueError(f"No action lies between {low=} and {high=} with {clip_margin=}.")
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the candidates around the action in ``tensordict``."""
+        centre = tensordict.get(self.in_keys[0])
+        if self.centre != "sample_per_candidate":
+            centre = centre.unsqueeze(-2)
+        shape = (*centre.shape[:-2], self.num_candidates, centre.shape[-1])
+        offset = self.sigma * self.noise.normal(shape, like=centre)
+        if self.include_base:
+            offset[..., 0, :] = 0.0
+        return tensordict.set(self.out_keys[0], (centre + offset).clamp(self.low, self.high))
+
+
+def _constant(value: float | Sequence[float] | Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float32).detach().clone()

@@ -1,0 +1,74 @@
+"""Random numbers that survive copying, saving, moving between devices and multi-process collection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class NoiseSource(nn.Module):
+    """Standard normal numbers from a given generator, or from torch's global stream.
+
+    A generator given is part of ``state_dict()`` (as a plain tensor) and is cloned by ``copy.deepcopy``.
+    It is replaced by a new one, seeded from its next number,
+
+    - when numbers are asked for on another device: on that device;
+    - in a worker process that received a copy: mixed with that process's ``torch.initial_seed()``. Workers
+      hence draw different numbers, reproducibly so after the collector's ``set_seed``.
+
+    With ``generator=None`` each process has its own global stream: spawned workers, TorchRL's default, start
+    from unrelated seeds, or from those that the collector's ``set_seed`` gives them. Forked workers inherit
+    one stream, so there ``set_seed`` is needed to tell them apart.
+
+    Args:
+        generator: source of randomness, advanced in place; ``None`` for torch's global stream.
+    """
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.generator = generator
+        self._process = os.getpid()
+
+    def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Draw independent N(0, 1) numbers of a shape, with the dtype and device of ``like``."""
+        generator = self._generator_on(like.device)
+        return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+    def _generator_on(self, device: torch.device) -> torch.Generator | None:
+        if self.generator is not None and self._process != os.getpid():
+            self._process = os.getpid()
+            self.generator = _successor(self.generator, self.generator.device, torch.initial_seed())
+        if self.generator is not None and self.generator.device != device:
+            self.generator = _successor(self.generator, device)
+        return self.generator
+
+    def get_extra_state(self) -> Tensor:
+        """Return the generator's state, empty if there is none."""
+        return torch.empty(0, dtype=torch.uint8) if self.generator is None else self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the generator's state.
+
+        Raises:
+            ValueError: if the state was saved with a generator and there is none here, or the reverse.
+        """
+        if (self.generator is None) != (state.numel() == 0):
+            saved, here = ("torch's global stream", "a generator")[:: 1 if state.numel() == 0 else -1]
+            raise ValueError(
+                f"The saved module drew its noise from {saved}, this one draws it from {here}: "
+                "build both with, or both without, generator=."
+            )
+        if self.generator is None:
+            return
+        device = "cpu" if state.numel() == torch.Generator().get_state().numel() else "cuda"
+        if self.generator.device.type != device:
+            self.generator = torch.Generator(device)
+        self.generator.set_state(state.cpu())
+
+
+def _successor(generator: torch.Generator, device: torch.device, salt: int = 0) -> torch.Generator:
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
+    return torch.Generator(device).manual_seed((int(seed) ^ salt) % 2**63)

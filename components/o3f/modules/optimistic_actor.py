@@ -1,0 +1,206 @@
+"""O3F's way to act: several candidates around the policy's action, the critics choose among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase, dispatch
+from torch import Tensor
+from torchrl.data import Composite, TensorSpec
+
+from o3f.modules.acting import action_bounds, base_action, composite_spec, evaluating, exploring
+from o3f.modules.candidates import GaussianCandidates
+from o3f.modules.chunking import candidate_values
+from o3f.modules.keys import key_list
+from o3f.modules.scorers import UpperConfidenceBound
+from o3f.modules.selectors import Argmax
+
+
+class OptimisticActor(TensorDictModuleBase):
+    r"""Explore by executing, of N candidates around the policy's action, the one the critics rank highest.
+
+    .. math::
+        a \sim \pi(s), \quad c_i = \mathrm{clip}(a + \sigma \epsilon_i), \quad
+        i^* = \mathrm{argmax}_i \; \mathrm{mean}_j Q_j(s, c_i) + \omega \, \mathrm{std}_j Q_j(s, c_i)
+
+    with N = ``num_candidates``, sigma = ``sigma``, omega = ``omega``, and the population standard deviation
+    over the critics. Training is not concerned: the action executed, ``c_{i*}``, goes to the replay buffer
+    and the policy is updated as it was offline.
+
+    The actor explores when TorchRL does (``ExplorationType.RANDOM``, or none set) and is the plain ``policy``
+    otherwise. It reads what its parts read and writes the action alone, for any key names and batch shape.
+    Policy and critics are evaluated in evaluation mode, whatever their mode is.
+
+    The three parts can be replaced: ``sampler`` (action to candidates ``[*B, N, A]``), ``scorer`` (values
+    ``[*B, N, m]`` to scores ``[*B, N]``) and ``selector`` (scores to action ``[*B, A]``). Scoring takes at
+    most ``chunk_size`` (state, candidate) pairs at a time, so beyond inputs and values it needs about
+    ``chunk_size * (O + A + 2 * m * width)`` numbers: at most 180 MB for five critics of width 256 by default.
+
+    Args:
+        policy: module that writes ``action_key`` ``[*B, A]``.
+        critic: module that reads ``action_key`` and writes values ``[*B, m]`` as its last output, for
+            example :class:`~o3f.modules.EnsembleQValue`.
+        num_candidates: N, by default 100 (the paper's).
+        sigma: spread of the candidates, by default 0.2 (the paper's for locomotion; elsewhere it uses 0.05).
+        omega: weight of the critics' disagreement, by default 0.0 (the paper's).
+        sampler: replaces :class:`~o3f.modules.GaussianCandidates`.
+        scorer: replaces :class:`~o3f.modules.UpperConfidenceBound`.
+        selector: replaces :class:`~o3f.modules.Argmax`.
+        spec: the action's spec; its bounds clip the candidates (default: -1 and 1).
+        generator: source of the candidates' noise, see :class:`~o3f.modules.NoiseSource`. The policy's own
+            sample always comes from torch's global stream.
+        return_candidates: also write ``"candidates"``, ``"candidate_values"`` (if the scorer reads them) and
+            ``"scores"`` when exploring.
+        optimistic_eval: select among candidates under every exploration type, around the policy's
+            deterministic action where TorchRL does not explore.
+        chunk_size: most (state, candidate) pairs that the critics see in one call.
+        action_key: the action's entry, for policy and critic.
+
+    Raises:
+        ValueError: if a part and an argument that belongs to it are both given, a part does not write what
+            the next one reads, ``spec`` is not bounded, or an argument is out of its range.
+
+    Examples:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from o3f.modules import EnsembleQValue, gaussian_policy
+        >>> policy, critic = gaussian_policy(3, 2), EnsembleQValue(3, 2)
+        >>> actor = OptimisticActor(policy, critic, num_candidates=10, sigma=0.1)
+        >>> actor(TensorDict({"observation": torch.zeros(4, 3)}, [4]))["action"].shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(
+        self,
+        policy: TensorDictModuleBase,
+        critic: TensorDictModuleBase,
+        num_candidates: int | None = None,
+        sigma: float | Sequence[float] | Tensor | None = None,
+        omega: float | None = None,
+        *,
+        sampler: TensorDictModuleBase | None = None,
+        scorer: TensorDictModuleBase | None = None,
+        selector: TensorDictModuleBase | None = None,
+        spec: TensorSpec | None = None,
+        generator: torch.Generator | None = None,
+        return_candidates: bool = False,
+        optimistic_eval: bool = False,
+        chunk_size: int = 2**14,
+        action_key: NestedKey = "action",
+    ) -> None:
+        super().__init__()
+        _refuse_both("sampler", sampler, num_candidates=num_candidates, sigma=sigma, generator=generator)
+        _refuse_both("scorer", scorer, omega=omega)
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
+        (self.action_key,) = key_list([action_key])
+        self._spec = composite_spec(spec, action_key)
+        self.policy = policy
+        self.critic = critic
+        self.sampler = (
+            sampler
+            if sampler is not None
+            else GaussianCandidates(
+                100 if num_candidates is None else num_candidates,
+                0.2 if sigma is None else sigma,
+                **action_bounds(self._spec, action_key),
+                generator=generator,
+                action_key=action_key,
+            )
+        )
+        self.scorer = scorer if scorer is not None else UpperConfidenceBound(omega or 0.0)
+        self.selector = selector if selector is not None else Argmax(action_key)
+        self.return_candidates = return_candidates
+        self.optimistic_eval = optimistic_eval
+        self.chunk_size = chunk_size
+        self._check_chain()
+        self._set_keys()
+
+    def _check_chain(self) -> None:
+        links = {
+            "policy": self.action_key,
+            "sampler": "candidates",
+            "scorer": "scores",
+            "selector": self.action_key,
+        }
+        for part, key in links.items():
+            out_keys = getattr(self, part).out_keys
+            if key not in out_keys:
+                raise ValueError(f"The {part} must write {key!r}, but its out_keys are {out_keys}.")
+        if self.action_key not in self.critic.in_keys:
+            raise ValueError(
+                f"The critic must read {self.action_key!r}, but its in_keys are {self.critic.in_keys}."
+            )
+
+    def _set_keys(self) -> None:
+        self._asks_critic = "candidate_values" in self.scorer.in_keys
+        diagnostics = ["candidates", *(["candidate_values"] if self._asks_critic else []), "scores"]
+        parts = (self.policy, self.critic, self.sampler, self.scorer, self.selector)
+        inner = {self.action_key, *diagnostics}
+        self.in_keys = key_list(key for part in parts for key in part.in_keys if key not in inner)
+        self.out_keys = key_list([self.action_key, *(diagnostics if self.return_candidates else [])])
+
+    @property
+    def spec(self) -> Composite | None:
+        """The spec of the action, if one was given."""
+        return self._spec
+
+    @dispatch(auto_batch_size=False)
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the action, and the candidates with what was said of them if asked for."""
+        private = tensordict.select(*self.in_keys, strict=False)
+        with evaluating(self):
+            active = self.optimistic_eval or exploring()
+            chosen = self._explore(private) if active else self.policy(private)
+        for key in self.out_keys:
+            if key in chosen:
+                tensordict.set(key, chosen.get(key))
+        return tensordict
+
+    def _explore(self, private: TensorDictBase) -> TensorDictBase:
+        centre: Any = getattr(self.sampler, "centre", "sample")
+        count: int = getattr(self.sampler, "num_candidates", 1)
+        action = base_action(self.policy, private, centre, count, self.action_key)
+        candidates = self.sampler(private.set(self.action_key, action)).get("candidates")
+        chosen: TensorDictBase = self.selector(self._score(private, candidates))
+        return chosen
+
+    def score(self, tensordict: TensorDictBase, candidates: Tensor) -> Tensor:
+        """Score given candidates in given states, without drawing or choosing; can be compiled.
+
+        Args:
+            tensordict: the states, entries ``in_keys`` of batch shape ``[*B]``.
+            candidates: actions ``[*B, N, A]``.
+
+        Returns:
+            The scores ``[*B, N]``.
+        """
+        scores: Tensor = self._score(tensordict.select(*self.in_keys, strict=False), candidates).get("scores")
+        return scores
+
+    def _score(self, private: TensorDictBase, candidates: Tensor) -> TensorDictBase:
+        private.set("candidates", candidates)
+        if self._asks_critic:
+            values = candidate_values(
+                self.critic,
+                private.select(*(key for key in self.critic.in_keys if key != self.action_key)),
+                candidates,
+                action_key=self.action_key,
+                value_key=self.critic.out_keys[-1],
+                chunk_size=self.chunk_size,
+            )
+            private.set("candidate_values", values)
+        scored: TensorDictBase = self.scorer(private)
+        return scored
+
+
+def _refuse_both(part: str, given: object, **arguments: object) -> None:
+    for name, value in arguments.items():
+        if given is not None and value is not None:
+            raise ValueError(
+                f"Give either {part}= or {name}=, not both: {name} belongs to the default {part}."
+            )

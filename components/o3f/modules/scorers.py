@@ -1,0 +1,118 @@
+"""Rankings of candidate actions.
+
+A scorer reads ``"candidates"`` ``[*B, N, A]`` or ``"candidate_values"`` ``[*B, N, m]`` (what m critics say of
+each) from the private tensordict of an :class:`~o3f.modules.OptimisticActor` and writes ``"scores"``
+``[*B, N]``. Critics are evaluated only for a scorer that lists ``"candidate_values"`` in its ``in_keys``; any
+other entry it lists comes from the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+
+from o3f.modules.keys import key_list
+from o3f.modules.noise_source import NoiseSource
+
+Period = Literal["step", "episode"]
+
+
+class MeanScore(TensorDictModuleBase):
+    """The mean over critics, the paper's choice outside one ablation: ``[*B, N, m] -> [*B, N]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_keys = ["candidate_values"]
+        self.out_keys = ["scores"]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the scores."""
+        return tensordict.set("scores", tensordict.get("candidate_values").mean(-1))
+
+
+class UpperConfidenceBound(TensorDictModuleBase):
+    r"""The mean over critics plus a multiple of their disagreement: ``[*B, N, m] -> [*B, N]``.
+
+    .. math:: f_i = \mathrm{mean}_j Q_j(s, c_i) + \omega \, \mathrm{std}_j Q_j(s, c_i)
+
+    with the population standard deviation (divisor m, as in the paper) and omega = ``omega``. It is a buffer:
+    change it between steps with ``scorer.omega.fill_(1.0)``.
+
+    Args:
+        omega: weight of the disagreement; positive is optimistic, negative cautious, 0 (the paper's value
+            outside one ablation, where it is 1) ranks by the mean.
+    """
+
+    omega: Tensor
+
+    def __init__(self, omega: float = 0.0) -> None:
+        super().__init__()
+        self.in_keys = ["candidate_values"]
+        self.out_keys = ["scores"]
+        self.register_buffer("omega", torch.tensor(float(omega)))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the scores."""
+        values = tensordict.get("candidate_values")
+        return tensordict.set("scores", values.mean(-1) + self.omega * values.std(-1, correction=0))
+
+
+class RandomRank(TensorDictModuleBase):
+    r"""A control that asks no critic: candidates ranked along a random direction, ``[*B, N, A] -> [*B, N]``.
+
+    .. math:: f_i = u \cdot c_i, \quad u \sim N(0, I)
+
+    The action chosen moves exactly as far as with a critic that is linear in the action, in a direction that
+    has nothing to do with the reward.
+
+    Args:
+        per: draw u anew at every ``"step"``, or keep it for an ``"episode"``: then it is redrawn where
+            ``is_init_key`` (``[*B, 1]``, written by TorchRL's ``InitTracker``) is true.
+        generator: source of the directions, see :class:`~o3f.modules.NoiseSource`.
+        is_init_key: entry that marks the first step of an episode.
+
+    Raises:
+        ValueError: if ``per`` is neither of the two.
+        KeyError: at the call, if ``is_init_key`` is needed and missing.
+    """
+
+    def __init__(
+        self,
+        per: Period = "step",
+        *,
+        generator: torch.Generator | None = None,
+        is_init_key: NestedKey = "is_init",
+    ) -> None:
+        super().__init__()
+        if per not in get_args(Period):
+            raise ValueError(f"per must be one of {get_args(Period)}, got {per!r}.")
+        self.per: Period = per
+        self.is_init_key = is_init_key
+        self.in_keys = key_list(["candidates"] if per == "step" else ["candidates", is_init_key])
+        self.out_keys = ["scores"]
+        self.noise = NoiseSource(generator)
+        self._kept: Tensor | None = None
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the scores."""
+        candidates = tensordict.get("candidates")
+        direction = self.noise.normal((*candidates.shape[:-2], candidates.shape[-1]), like=candidates)
+        if self.per == "episode":
+            direction = self._keep(direction, tensordict)
+        return tensordict.set("scores", (candidates * direction.unsqueeze(-2)).sum(-1))
+
+    def _keep(self, fresh: Tensor, tensordict: TensorDictBase) -> Tensor:
+        is_init = tensordict.get(self.is_init_key, None)
+        if is_init is None:
+            raise KeyError(
+                f"RandomRank(per='episode') needs {self.is_init_key!r}: "
+                "add torchrl.envs.InitTracker() to the environment."
+            )
+        if self._kept is None or self._kept.shape != fresh.shape:
+            self._kept = fresh
+        self._kept = torch.where(is_init, fresh, self._kept)
+        return self._kept
