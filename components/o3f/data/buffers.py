@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -52,14 +53,13 @@ class OnlineWriter(RoundRobinWriter):
         """
         if self.capacity <= 0:
             raise RuntimeError("This buffer has no room for online rows. Make it with online_capacity > 0.")
-        rows = _select_rows(data).to(self._storage.device)
-        count = len(rows)
-        first = self._cursor - self.num_offline
-        offsets = torch.arange(first, first + count)[-self.capacity :]
-        index = self.num_offline + offsets % self.capacity
-        self._cursor = self.num_offline + (first + count) % self.capacity
+        rows = _select_rows(data)
+        count, kept = len(rows), min(len(rows), self.capacity)
+        start = self._cursor - self.num_offline
+        index = self.num_offline + torch.arange(start + count - kept, start + count) % self.capacity
+        self._cursor = self.num_offline + (start + count) % self.capacity
         self._write_count += count
-        self._storage.set(index, rows[-self.capacity :])
+        self._storage.set(index, rows if kept == count else rows[-kept:])
         self._mark_update_entities(index)
         return index
 
@@ -178,30 +178,28 @@ def buffer_over(
     return _assemble(storage, num_offline, online_fraction, batch_size, generator)
 
 
-def online_rows(buffer: ReplayBuffer) -> TensorDict:
+def online_rows(buffer: ReplayBuffer) -> dict[str, Any]:
     """Everything a checkpoint must hold of a buffer whose dataset rows can be loaded again.
 
     Returns:
-        A TensorDict of copies with ``cursor``, ``written`` and ``capacity``, ``rows`` ``[N]`` in storage
-        order if there are any, and ``generator`` if the buffer was given one.
+        Copies as plain numbers, tensors and nested dicts: ``cursor``, ``written``, ``capacity``, ``rows``
+        ``[N]`` in storage order if there are any, and the state of the ``generator`` if the buffer was
+        given one.
     """
-    writer, stored = _online_writer(buffer), len(buffer)
-    state = TensorDict(
-        {
-            "cursor": torch.tensor(writer.state_dict()["_cursor"]),
-            "written": torch.tensor(buffer.write_count),
-            "capacity": torch.tensor(writer.capacity),
-        }
-    )
-    if stored > writer.num_offline:
-        state["rows"] = buffer[writer.num_offline : stored].clone()
-    generator = buffer.sampler._rng
+    writer, generator = _online_writer(buffer), buffer.sampler._rng
+    state: dict[str, Any] = {
+        "cursor": writer.state_dict()["_cursor"],
+        "written": buffer.write_count,
+        "capacity": writer.capacity,
+    }
+    if len(buffer) > writer.num_offline:
+        state["rows"] = buffer[writer.num_offline : len(buffer)].clone().to_dict()
     if generator is not None:
         state["generator"] = generator.get_state()
     return state
 
 
-def restore_online(buffer: ReplayBuffer, state: TensorDictBase) -> None:
+def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
     """Put the result of :func:`online_rows` back, into a buffer made from the same dataset and config.
 
     Afterwards rows, cursor and (where the buffer has a generator of its own) all further draws are those of
@@ -210,22 +208,21 @@ def restore_online(buffer: ReplayBuffer, state: TensorDictBase) -> None:
     Raises:
         ValueError: if the capacity or the use of a generator differs from the saved buffer's.
     """
-    writer = _online_writer(buffer)
-    generator = buffer.sampler._rng
-    if int(state["capacity"]) != writer.capacity:
+    writer, generator = _online_writer(buffer), buffer.sampler._rng
+    if state["capacity"] != writer.capacity:
         raise ValueError(
-            f"The saved buffer holds {int(state['capacity'])} online rows, this one {writer.capacity}."
+            f"The saved buffer has room for {state['capacity']} online rows, this one for {writer.capacity}."
             " Resume with the same online_capacity."
         )
     if (generator is None) != ("generator" not in state):
         raise ValueError(
-            "Only one of the saved and the present buffer has a generator of its own. Give it to both."
+            "Only one of the saved and the present buffer has a generator. Give it to both or none."
         )
     _set_length(buffer.storage, writer.num_offline)
     writer.load_state_dict({"_cursor": writer.num_offline, "_write_count": 0})
     if "rows" in state:
-        writer.extend(state["rows"])
-    writer.load_state_dict({"_cursor": int(state["cursor"]), "_write_count": int(state["written"])})
+        writer.extend(TensorDict(state["rows"], batch_size=[len(state["rows"]["action"])]))
+    writer.load_state_dict({"_cursor": state["cursor"], "_write_count": state["written"]})
     if generator is not None:
         generator.set_state(state["generator"])
 

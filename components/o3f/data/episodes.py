@@ -11,11 +11,10 @@ import gymnasium
 import minari
 import numpy as np
 import numpy.typing as npt
-import torch
-from tensordict import TensorDictBase
 
 from o3f.data.actions import check_action_space, to_agent_actions
 from o3f.data.observations import ObservationLayout
+from o3f.data.rows import Key
 from o3f.data.source import unreadable
 
 
@@ -47,27 +46,24 @@ class Episode:
         """Whether the data stop although the episode neither terminated nor was truncated."""
         return len(self) > 0 and not (self.terminated[-1] or self.truncated[-1])
 
-    def write(self, rows: TensorDictBase) -> None:
-        """Write the first ``len(rows)`` steps into buffer rows.
+    def rows(self, count: int) -> dict[Key, npt.NDArray[Any]]:
+        """The first ``count`` steps as columns of buffer rows, ``[count, ...]``.
 
         Actions are clipped to [-1, 1]. Where the data stop without an end, the last step is marked as
         truncated, which keeps its bootstrap. The next observation is always this episode's own.
         """
-        count = len(rows)
-        truncated = self.truncated[:count].copy()
-        if count and not self.terminated[count - 1]:
-            truncated[-1] = True
-        columns = {
+        terminated = self.terminated[:count, None]
+        truncated = self.truncated[:count, None].copy()
+        truncated[-1:] |= ~terminated[-1:]
+        return {
             "observation": self.observations[:count],
-            "action": self.actions[:count].clip(-1.0, 1.0).astype(np.float32),
+            "action": self.actions[:count].clip(-1.0, 1.0),
             ("next", "observation"): self.observations[1 : count + 1],
-            ("next", "reward"): self.rewards[:count, None].astype(np.float32),
-            ("next", "done"): (self.terminated[:count] | truncated)[:, None],
-            ("next", "terminated"): self.terminated[:count, None],
-            ("next", "truncated"): truncated[:, None],
+            ("next", "reward"): self.rewards[:count, None],
+            ("next", "done"): terminated | truncated,
+            ("next", "terminated"): terminated,
+            ("next", "truncated"): truncated,
         }
-        for key, values in columns.items():
-            rows[key].copy_(torch.tensor(values))
 
 
 def read_episodes(
@@ -113,9 +109,9 @@ def decode_episode(
     for field, (found, wanted) in expected.items():
         if found != wanted:
             raise ValueError(
-                f"'{field}' of episode {raw.id} has shape {found}, expected {wanted} for {steps}"
-                " rewards: a next observation would come from another episode or be missing. An episode of T"
-                " steps stores T + 1 observations and T of everything else; make the dataset again in that form."
+                f"'{field}' of episode {raw.id} has shape {found}, expected {wanted} for {steps} rewards:"
+                " a next observation would be missing or come from another episode. An episode of T steps"
+                " stores T + 1 observations and T of everything else; make the dataset again in that form."
             )
     return Episode(
         index=int(raw.id),

@@ -20,7 +20,7 @@ from o3f.data.checks import DatasetReport
 from o3f.data.episodes import read_episodes
 from o3f.data.observations import observation_layout
 from o3f.data.rewards import RewardRule
-from o3f.data.rows import allocate_rows, hash_rows
+from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.source import open_dataset
 
 
@@ -153,12 +153,14 @@ def read_minari(
     layout = observation_layout(dataset.observation_space, observation_keys)
     (action_dim,) = check_action_space(dataset.action_space).shape
     rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
+    columns = {key: np.asarray(rows[key]) for key in ROW_KEYS}  # views
     report = DatasetReport(dataset_id, clip_actions)
     filled = 0
     for episode in read_episodes(dataset, layout, action_scale):
         report.add(episode)
         start, filled = filled, min(filled + len(episode), count)
-        episode.write(rows[start:filled])
+        for key, values in episode.rows(filled - start).items():
+            columns[key][start:filled] = values
         if filled == count:
             break
     if check:
