@@ -51,3 +51,41 @@ def sha256(path: Path) -> str:
     """Return the digest of a file, as the ``sha256sum`` command prints it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class AppendFile:
+    """Appends to a file in whole blocks: a block that cannot be written stays in memory for the next attempt.
+
+    Args:
+        path: created at the first write if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pending = bytearray()
+
+    def add(self, block: bytes) -> None:
+        """Keep a block until the next :meth:`write`."""
+        self._pending += block
+
+    def write(self, *, durable: bool = False) -> None:
+        """Append what is kept; with ``durable`` wait until it is on the disk.
+
+        Raises:
+            OSError: disk full, for example; the file is as long as before and nothing is lost.
+        """
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                written = 0
+                while written < len(self._pending):
+                    written += os.write(descriptor, self._pending[written:])
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+            self._pending.clear()
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
