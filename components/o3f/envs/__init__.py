@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from o3f.envs.make import EnvConfig, make_env, make_gym_env, make_raw_env
-from o3f.envs.wrappers import action_bounds, episode_seed
+from o3f.envs.wrappers import episode_seed
 
-__all__ = ["EnvConfig", "action_bounds", "episode_seed", "make_env", "make_gym_env", "make_raw_env"]
+__all__ = ["EnvConfig", "episode_seed", "make_env", "make_gym_env", "make_raw_env"]

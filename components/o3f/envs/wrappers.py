@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from o3f.data.actions import check_action_space
 from o3f.data.observations import observation_layout
 from o3f.data.rewards import RewardRule
 
@@ -54,7 +55,7 @@ class GoalRadius(Wrapper):
             space
         ):
             raise ValueError(
-                f"goal_radius={radius} needs achieved_goal and desired_goal in the observation, found {space}."
+                f"goal_radius={radius} needs achieved_goal and desired_goal observations, found {space}."
             )
         self.radius = radius
 
@@ -85,9 +86,11 @@ class UnitActions(Wrapper):
 
     def __init__(self, env: Env, scale: float = 1.0) -> None:
         super().__init__(env)
-        self.centre, self.half = action_bounds(env.action_space)
+        self.bounds = check_action_space(env.action_space)
+        self.centre = (self.bounds.high + self.bounds.low) / 2
+        self.half = (self.bounds.high - self.bounds.low) / 2
         self.scale = scale
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, self.centre.shape, np.float32)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, self.bounds.shape, np.float32)
 
     def step(self, action: Any) -> Step:
         """Step with an action in [-1, 1]."""
@@ -98,24 +101,6 @@ class UnitActions(Wrapper):
                 " environment. Check the policy for NaN weights, or project its actions onto the action spec."
             )
         return self.env.step(self.centre + self.scale * self.half * action)
-
-
-def action_bounds(
-    space: gymnasium.Space[Any],
-) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
-    """Centre and half width, ``[A]`` each, of a bounded action space.
-
-    Raises:
-        ValueError: if the actions are discrete, unbounded or not a vector.
-    """
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise ValueError(f"Action space {space} is not supported: actions must be a vector of numbers (Box).")
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise ValueError(
-            f"Action space {space} has no finite bounds, so it cannot be mapped to [-1, 1]. Bound it in the"
-            " environment, for example with gymnasium.wrappers.RescaleAction."
-        )
-    return (space.low + space.high) / 2, (space.high - space.low) / 2
 
 
 class ResetOptions(Wrapper):

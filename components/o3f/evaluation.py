@@ -1,0 +1,192 @@
+"""Evaluation of a policy on environments of its own, leaving every training stream untouched."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModuleBase
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from o3f.envs import EnvConfig, episode_seed, make_raw_env
+from o3f.envs.wrappers import FlatObservation
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation saw, episode by episode.
+
+    Attributes:
+        returns: undiscounted sums of raw rewards, ``[E]``.
+        lengths: agent steps, ``[E]``.
+        successes: whether ``info["success"]`` was ever true, ``[E]``; None where the environment never says.
+    """
+
+    returns: Floats
+    lengths: npt.NDArray[np.int64]
+    successes: npt.NDArray[np.bool_] | None
+
+
+def normalised_score(returns: Floats, minimum: float | None, maximum: float | None) -> Floats:
+    r"""D4RL's score, :math:`100\,(R - R_{min}) / (R_{max} - R_{min})`; raw returns where there is no range.
+
+    Examples:
+        >>> normalised_score(np.array([0.0, 5.0]), -5.0, 5.0).tolist()
+        [50.0, 100.0]
+    """
+    if minimum is None or maximum is None:
+        return returns
+    return 100.0 * (returns - minimum) / (maximum - minimum)
+
+
+def evaluate(
+    policy: TensorDictModuleBase,
+    config: EnvConfig,
+    *,
+    episodes: int,
+    seed: int,
+    exploration: ExplorationType = ExplorationType.DETERMINISTIC,
+    max_parallel: int = 32,
+) -> Evaluation:
+    """Play episodes and sum their raw rewards.
+
+    The episodes run in lock-step in this process, one environment each, so that the policy is called once
+    for all of them. Episode ``k`` resets with ``episode_seed(seed, k)``: the same seed means the same
+    episodes. Dropout is off, and everything drawn comes from streams seeded here; the training's are put
+    back afterwards, those that the policy's modules own included (:func:`isolated`).
+
+    Args:
+        policy: reads ``observation`` ``[E, O]`` and writes ``action`` ``[E, A]`` in [-1, 1]. The entry
+            ``is_init`` ``[E, 1]`` is true on the first step of an episode.
+        config: the environment; its reward rule does not apply here.
+        episodes: how many, at least 1.
+        seed: of the episodes and of what the policy draws.
+        exploration: ``DETERMINISTIC`` evaluates the plain policy (the paper's protocol), ``RANDOM`` what a
+            collector would execute.
+        max_parallel: most environments at a time.
+
+    Raises:
+        ValueError: if ``episodes`` is not positive.
+        RuntimeError: if the policy or the environment fails or gives a value that is not finite.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, found {episodes}.")
+    record = _Record(episodes)
+    numbers = iter(range(episodes))
+    with contextlib.ExitStack() as stack:
+        players = [_Player(config, seed, numbers, record) for _ in range(min(episodes, max_parallel))]
+        for player in players:
+            stack.callback(player.env.close)
+        stack.enter_context(isolated(policy, seed))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(set_exploration_type(exploration))
+        while any(player.episode is not None for player in players):
+            for player, action in zip(players, _act(policy, players), strict=True):
+                player.step(action)
+    return Evaluation(record.returns, record.lengths, record.successes if record.judged else None)
+
+
+@contextlib.contextmanager
+def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
+    """Seed every random stream for the block and put it back afterwards; modules are in evaluation mode.
+
+    Covers Python's, NumPy's and torch's global streams and the ``torch.Generator`` objects that modules of
+    the policy hold, as well as buffers (the state of an exploration module, say).
+
+    Args:
+        policy: the module about to be called.
+        seed: for all the streams.
+    """
+    modules = list(policy.modules())
+    generators = [v for module in modules for v in vars(module).values() if isinstance(v, torch.Generator)]
+    saved_generators = [generator.get_state() for generator in generators]
+    saved_buffers = [(buffer, buffer.clone()) for buffer in policy.buffers()]
+    saved_modes = [(module, module.training) for module in modules]
+    saved_python, saved_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = range(torch.cuda.device_count())
+    try:
+        with torch.random.fork_rng(devices):
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            torch.manual_seed(seed)
+            for generator in generators:
+                generator.manual_seed(seed)
+            policy.eval()
+            yield
+    finally:
+        random.setstate(saved_python)
+        np.random.set_state(saved_numpy)  # noqa: NPY002
+        for generator, state in zip(generators, saved_generators, strict=True):
+            generator.set_state(state)
+        for buffer, value in saved_buffers:
+            buffer.copy_(value)
+        for module, mode in saved_modes:
+            module.training = mode
+
+
+class _Record:
+    """The figures of all episodes, filled in as they are played."""
+
+    def __init__(self, episodes: int) -> None:
+        self.returns = np.zeros(episodes)
+        self.lengths = np.zeros(episodes, dtype=np.int64)
+        self.successes = np.zeros(episodes, dtype=np.bool_)
+        self.judged = False
+
+
+class _Player:
+    """One environment, playing the next episode that nobody plays yet; parked when none is left."""
+
+    def __init__(self, config: EnvConfig, seed: int, numbers: Iterator[int], record: _Record) -> None:
+        self.env = FlatObservation(make_raw_env(config), config.observation_keys)
+        self.seed, self.numbers, self.record = seed, numbers, record
+        self._next()
+
+    def _next(self) -> None:
+        self.episode = next(self.numbers, None)
+        self.is_init = True
+        if self.episode is not None:
+            self.observation, _ = self.env.reset(seed=episode_seed(self.seed, self.episode))
+
+    def step(self, action: npt.NDArray[Any]) -> None:
+        """Take a step of the current episode, if there is one."""
+        if self.episode is None:
+            return
+        record, episode = self.record, self.episode
+        try:
+            self.observation, reward, terminated, truncated, info = self.env.step(action)
+        except Exception as error:
+            raise RuntimeError(
+                f"Evaluation stopped in episode {episode} at step {record.lengths[episode]}: {error}"
+            ) from error
+        record.returns[episode] += float(reward)
+        record.lengths[episode] += 1
+        success = info.get("success", info.get("is_success"))
+        record.judged |= success is not None
+        record.successes[episode] |= bool(success)
+        self.is_init = False
+        if terminated or truncated:
+            self._next()
+
+
+def _act(policy: TensorDictModuleBase, players: list[_Player]) -> npt.NDArray[Any]:
+    device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
+    batch = TensorDict(
+        {
+            "observation": torch.from_numpy(np.stack([player.observation for player in players])),
+            "is_init": torch.tensor([[player.is_init] for player in players]),
+        },
+        [len(players)],
+        device=device,
+    )
+    actions: npt.NDArray[Any] = policy(batch)["action"].cpu().numpy()
+    return actions
