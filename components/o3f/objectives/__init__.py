@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from o3f.objectives.functional import advantage_weights, aggregate_critics, expectile_loss
+from o3f.objectives.iql import IQLLoss
 
-__all__ = ["advantage_weights", "aggregate_critics", "expectile_loss"]
+__all__ = ["IQLLoss", "advantage_weights", "aggregate_critics", "expectile_loss"]

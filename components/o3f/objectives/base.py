@@ -1,0 +1,109 @@
+"""What TorchRL asks of any loss, kept out of the files that hold the algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import Any
+
+from tensordict import NestedKey, TensorDictBase, TensorDictParams
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.objectives import LossModule, ValueEstimators
+from torchrl.objectives.utils import dispatch_value_estimator
+
+from o3f.modules.keys import key_list
+
+
+class BoundLoss(LossModule):
+    """A TorchRL loss whose networks are called as they are.
+
+    TorchRL keeps a network ``X`` and its parameters ``X_params`` apart and joins them for every call, which
+    takes longer than a small network's arithmetic. Here they are joined for good: the module ``X`` holds the
+    Parameters of ``X_params`` and, where there is a target, a module ``target_X`` holds ``target_X_params``.
+    Target updaters, ``load_state_dict`` and ``to`` all change those tensors in place.
+    """
+
+    default_value_estimator = ValueEstimators.TD0
+    SUPPORTED_VALUE_ESTIMATORS = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
+    _in_keys: list[NestedKey] | None = None
+
+    def _add_network(
+        self,
+        name: str,
+        network: TensorDictModuleBase,
+        *,
+        target: bool = False,
+        frozen: Iterable[nn.Parameter] = (),
+    ) -> None:
+        """Register a network; those of its Parameters that are in ``frozen`` are constants to this loss."""
+        frozen = set(frozen)
+        self.convert_to_functional(network, name, create_target_params=target, compare_against=frozen)
+        if not frozen.isdisjoint(network.parameters()):
+            self.__dict__[name] = deepcopy(network)  # its shared layers become constants in this copy alone
+            self._join(name)
+        if target:
+            self.__dict__[f"target_{name}"] = deepcopy(network)
+            self._join(f"target_{name}")
+
+    def _join(self, name: str) -> None:
+        """Let the module ``name`` hold the tensors of ``{name}_params``."""
+        module = self.__dict__[name]
+        self._modules[f"{name}_params"].to_module(module, preserve_module_state=False)
+        for part in module.modules():
+            if isinstance(part, TensorDictParams):
+                part._reset_params()  # to_module leaves the old tensors in its list of parameters
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Join networks and parameters of a copied or unpickled loss: tensordict has copied them apart."""
+        super().__setstate__(state)
+        for name in self._modules:
+            if name.endswith("_params"):
+                self._join(name.removesuffix("_params"))
+
+    def _adopt_key(self, name: str, written: Sequence[NestedKey]) -> None:
+        """Take over the key a network writes if that is not the default one."""
+        if written and getattr(self.tensor_keys, name) not in written:
+            setattr(self.tensor_keys, name, written[-1])
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """The entries this loss reads."""
+        return self._in_keys or self._set_in_keys()
+
+    @in_keys.setter
+    def in_keys(self, keys: list[NestedKey]) -> None:
+        self._in_keys = keys
+
+    def _set_in_keys(self) -> list[NestedKey]:
+        now, following = self._read_keys()
+        self._in_keys = key_list([*now, *(("next", key) for key in following)])
+        return self._in_keys
+
+    def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
+        """The entries the loss reads at the root, and those it reads under ``"next"``."""
+        raise NotImplementedError
+
+    def make_value_estimator(
+        self, value_type: ValueEstimators | None = None, **hyperparams: Any
+    ) -> BoundLoss:
+        """Choose the bootstrapped target: ``make_value_estimator(gamma=0.99)`` for TD(0), or TD(1), TD(λ)."""
+        value_type, hyperparams = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
+        if value_type is not None:
+            names = ("value", "reward", "done", "terminated")
+            dispatch_value_estimator(
+                self,
+                value_type,
+                supported=self.SUPPORTED_VALUE_ESTIMATORS,
+                tensor_keys={name: getattr(self.tensor_keys, name) for name in names},
+                **{"device": self._default_device, **hyperparams},
+            )
+        return self
+
+    def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
+        """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""
+        weights = self._maybe_get_priority_weight(tensordict)
+        if weights is not None:
+            weights = weights.reshape(loss.shape)
+        reduced: Tensor = self._reduce_loss(loss, tensordict=tensordict, weights=weights)
+        return reduced
