@@ -222,6 +222,19 @@ def test_aggregations() -> None:
     assert len({tuple(found.tolist()) for found in members}) > 1
 
 
+def test_the_generator_of_the_subsets_is_saved() -> None:
+    batch = make_batch(6)
+    loss, other = (
+        make_loss(5, aggregation="subset", generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    )
+    loss.target_qvalue(batch)
+    other.load_state_dict(loss.state_dict())
+    twins = [loss, copy.deepcopy(loss), other]
+    draws = [torch.stack([twin.target_qvalue(batch) for _ in range(8)]) for twin in twins]
+    assert torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[0], draws[2])
+
+
 # ------------------------------------------------------------------------------------------------- gradients
 
 

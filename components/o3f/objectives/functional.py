@@ -74,7 +74,7 @@ def aggregate_critics(
         values: what each member says, ``[*B, m]``.
         aggregation: ``"min"``, ``"mean"`` or ``"subset"``.
         subset_size: how many members ``"subset"`` draws, 1 to m (REDQ: 2).
-        generator: where the draw comes from, on the CPU; ``None`` is torch's global stream.
+        generator: where the draw comes from; ``None`` is torch's global stream.
 
     Returns:
         The aggregated values, ``[*B]``.
@@ -97,5 +97,6 @@ def aggregate_critics(
     num_critics = values.shape[-1]
     if not 1 <= subset_size <= num_critics:
         raise ValueError(f"subset_size is {subset_size}; expected 1 to {num_critics}, the number of critics.")
-    members = torch.randperm(num_critics, generator=generator)[:subset_size].to(values.device)
-    return values.index_select(-1, members).amin(-1)
+    device = "cpu" if generator is None else generator.device
+    members = torch.randperm(num_critics, generator=generator, device=device)[:subset_size]
+    return values.index_select(-1, members.to(values.device)).amin(-1)

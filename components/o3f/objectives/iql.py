@@ -20,6 +20,7 @@ from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, d
 from torch import Tensor
 from torchrl.objectives.utils import distance_loss
 
+from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import Aggregation, advantage_weights, aggregate_critics, expectile_loss
@@ -63,7 +64,7 @@ class IQLLoss(BoundLoss):
         reduction: ``"mean"``, ``"sum"`` or ``"none"``; with ``"none"`` the entropy is per element, too.
         separate_losses: where networks share layers, let only the loss of the first of them (in the order
             actor, value, critics) train these.
-        generator: source of the subsets, ``None`` for torch's global stream.
+        generator: source of the subsets, saved in ``state_dict``; ``None`` for torch's global stream.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -135,7 +136,7 @@ class IQLLoss(BoundLoss):
         self.aggregation: Aggregation = aggregation
         self.subset_size = subset_size
         self.reduction = reduction
-        self.generator = generator
+        self.subset_source = NoiseSource(generator)
 
         earlier = [*actor_network.parameters()] if separate_losses else []
         self._add_network("actor_network", actor_network)
@@ -172,7 +173,7 @@ class IQLLoss(BoundLoss):
     def target_qvalue(self, tensordict: TensorDictBase) -> Tensor:
         """Aggregated value ``[*B]`` of the target critics: one evaluation serves two losses."""
         values = self._qvalues(self.target_qvalue_network, tensordict)
-        return aggregate_critics(values, self.aggregation, self.subset_size, self.generator)
+        return aggregate_critics(values, self.aggregation, self.subset_size, self.subset_source.generator)
 
     @torch.no_grad()
     def state_value(self, tensordict: TensorDictBase) -> Tensor:
