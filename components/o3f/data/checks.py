@@ -63,7 +63,7 @@ class DatasetReport:
         """Check one episode; one without steps is skipped."""
         if not len(episode):
             return
-        self.returns.append(float(episode.rewards.sum()))
+        self.returns.append(float(episode.rewards.sum(dtype=np.float64)))
         self.transitions += len(episode)
         self.terminated += bool(episode.terminated[-1])
         self.truncated += not episode.terminated[-1]

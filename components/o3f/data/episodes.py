@@ -26,7 +26,7 @@ class Episode:
         index: its number in the dataset.
         observations: ``[T + 1, O]``, float32, the last one seen after the last action.
         actions: ``[T, A]``, float64, rescaled so that the bounds are -1 and 1.
-        rewards: raw, ``[T]``, float64.
+        rewards: raw, ``[T]``, float32.
         terminated: ``[T]``, bool.
         truncated: ``[T]``, bool.
     """
@@ -34,7 +34,7 @@ class Episode:
     index: int
     observations: npt.NDArray[np.float32]
     actions: npt.NDArray[np.float64]
-    rewards: npt.NDArray[np.float64]
+    rewards: npt.NDArray[np.float32]
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
 
@@ -96,13 +96,15 @@ def decode_episode(
     Raises:
         ValueError: if the lengths of its fields do not belong to one episode.
     """
-    observations = layout.flatten(raw.observations)
+    with np.errstate(over="ignore"):  # too large for float32 becomes inf, which the checks report
+        observations = layout.flatten(raw.observations)
+        rewards = np.asarray(raw.rewards).astype(np.float32)
     actions = to_agent_actions(raw.actions, space, action_scale)
-    steps = len(raw.rewards)
+    steps = len(rewards)
     expected = {
         "observations": (observations.shape, (steps + 1, layout.size)),
         "actions": (actions.shape, (steps, *space.shape)),
-        "rewards": (np.shape(raw.rewards), (steps,)),
+        "rewards": (rewards.shape, (steps,)),
         "terminations": (np.shape(raw.terminations), (steps,)),
         "truncations": (np.shape(raw.truncations), (steps,)),
     }
@@ -117,7 +119,7 @@ def decode_episode(
         index=int(raw.id),
         observations=observations,
         actions=actions,
-        rewards=np.asarray(raw.rewards, dtype=np.float64),
+        rewards=rewards,
         terminated=np.asarray(raw.terminations, dtype=bool),
         truncated=np.asarray(raw.truncations, dtype=bool),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import minari
 from minari.dataset.minari_dataset import DATASET_ID_RE
+from minari.dataset.minari_storage import MinariStorage
 
 _ROOT_VARIABLE = "MINARI_DATASETS_PATH"
 
@@ -38,9 +39,10 @@ def open_dataset(
             )
         _download(dataset_id, folder)
     try:
-        return minari.MinariDataset(data)
-    except (OSError, KeyError, AssertionError) as error:
+        storage = MinariStorage.read(data)
+    except (OSError, ValueError, KeyError, AssertionError) as error:
         raise unreadable(dataset_id, data, error) from error
+    return minari.MinariDataset(storage)
 
 
 def check_dataset_id(dataset_id: str) -> None:
