@@ -1,0 +1,116 @@
+"""Messages and exit codes for what goes wrong in a recipe."""
+
+from __future__ import annotations
+
+import errno
+import linecache
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from o3f.options import did_you_mean
+
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+
+def report(error: Exception, explanation: str | None = None, *, prefix: str = "") -> int:
+    """Print one message on the standard error, after a stack trace if it looks like a defect of the program.
+
+    Args:
+        error: what was raised.
+        explanation: printed instead of the error's own words.
+        prefix: names the job of a sweep.
+
+    Returns:
+        The exit code, see :mod:`o3f.errors`.
+    """
+    code = exit_code(error)
+    if code == 1 and not _is_message(error):
+        traceback.print_exception(error)
+    where = f"[{prefix}] " if prefix else ""
+    print(f"error: {where}{explanation or _words(error)}", file=sys.stderr)
+    return code
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code that stands for ``error``."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return 2
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return 4
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return 4
+    return int(getattr(error, "exit_code", 1))
+
+
+def explain_overrides(arguments: Sequence[str], folder: Path, config_name: str) -> str | None:
+    """Name the first override of a command line that fits nothing, and what it may have meant.
+
+    Args:
+        arguments: the command line without the program's name.
+        folder: the folder of configurations.
+        config_name: the primary configuration.
+
+    Returns:
+        None where every key and every choice of a group exists, so that the trouble is another.
+    """
+    pairs = [argument.partition("=")[::2] for argument in arguments if "=" in argument]
+    pairs = [(key, value) for key, value in pairs if key[0].isalpha() and key.split(".")[0] != "hydra"]
+    groups = {key: value for key, value in pairs if (folder / key).is_dir()}
+    for group, value in groups.items():
+        choices = sorted(
+            path.relative_to(folder / group).with_suffix("").as_posix()
+            for path in (folder / group).rglob("*.yaml")
+        )
+        for choice in value.split(","):
+            if choice not in choices:
+                return f"{group}={choice}: no such choice.{did_you_mean(choice, choices)}"
+    known = _known_keys(
+        folder, config_name, [f"{group}={value.split(',')[0]}" for group, value in groups.items()]
+    )
+    for key, _ in pairs:
+        if known and key not in known and key not in groups:
+            return f"{key}: no such key.{did_you_mean(key, known)} (+{key}=... adds a new one)"
+    return None
+
+
+def _known_keys(folder: Path, config_name: str, groups: list[str]) -> list[str]:
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+            config = OmegaConf.to_container(compose(config_name, overrides=groups))
+    except (HydraException, OmegaConfBaseException):
+        return []
+    return sorted(_names(config))
+
+
+def _names(node: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _names(value, f"{prefix}{key}.")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {str(error).splitlines()[0]}"
+    words = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    cause = f"\n{error.__cause__}" if isinstance(error, HydraException) and error.__cause__ else ""
+    return (words or type(error).__name__) + cause
+
+
+def _is_message(error: Exception) -> bool:
+    """Whether the text is meant for the user: a file error, or raised as such by this project's own code."""
+    if isinstance(error, OSError):
+        return True
+    frame = list(traceback.walk_tb(error.__traceback__))[-1]
+    ours = frame[0].f_globals.get("__name__", "").partition(".")[0] in ("o3f", "recipes", "__main__")
+    return ours and linecache.getline(frame[0].f_code.co_filename, frame[1]).lstrip().startswith("raise ")
