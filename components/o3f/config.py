@@ -31,8 +31,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from o3f.config_errors import exit_code, explain_overrides, report
+from o3f.errors import ConfigError
 from o3f.options import check_keys, require, require_range
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
@@ -71,9 +73,12 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
 
 
 def _run(function: Function, config: DictConfig) -> None:
-    missing = sorted(OmegaConf.missing_keys(config))
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error)) from error
     require(not missing, f"no value for {', '.join(missing)}; add them as key=value.")
-    OmegaConf.resolve(config)
     if config.get("threads") is not None:
         require_range(config, "threads", "[1, inf)", integer=True)
         torch.set_num_threads(config.threads)
@@ -82,7 +87,7 @@ def _run(function: Function, config: DictConfig) -> None:
 
 def _command(function: Function, folder: Path, config_name: str) -> int:
     """Run the command line; return the exit code."""
-    reported: list[Exception] = []
+    failures: list[Exception] = []
 
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
@@ -90,10 +95,11 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
             _run(function, config)
         except Exception as error:
             # At once, because a sweep goes on with its other jobs and fails only at its end.
-            running = HydraConfig.get()
-            report(error, prefix=" ".join(running.overrides.task) if running.mode == RunMode.MULTIRUN else "")
-            reported.append(error)
-            raise
+            sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+            report(error, prefix=" ".join(HydraConfig.get().overrides.task) if sweep else "")
+            failures.append(error)
+            if sweep:  # The job may run in another process, whose launcher passes the error on.
+                raise
 
     # Makes Hydra raise its errors instead of printing them, so that they are reported here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -105,10 +111,9 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
             print("interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
             return 130
         except Exception as error:
-            if error in reported:
-                return exit_code(error)
-            return report(error, explain_overrides(sys.argv[1:], folder, config_name))
-    return 0
+            if not failures:
+                return report(error, explain_overrides(sys.argv[1:], folder, config_name))
+    return exit_code(failures[0]) if failures else 0
 
 
 def _quiet_hydra(scratch: str) -> None:

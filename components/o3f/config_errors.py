@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from o3f.options import did_you_mean
 
+_COMPOSITION = (HydraException, yaml.YAMLError)
 _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
@@ -43,7 +44,7 @@ def report(error: Exception, explanation: str | None = None, *, prefix: str = ""
 
 def exit_code(error: Exception) -> int:
     """Return the exit code that stands for ``error``."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, _COMPOSITION):
         return 2
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return 4
@@ -88,7 +89,7 @@ def _known_keys(folder: Path, config_name: str, groups: list[str]) -> list[str]:
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
             config = OmegaConf.to_container(compose(config_name, overrides=groups))
-    except (HydraException, OmegaConfBaseException):
+    except _COMPOSITION:
         return []
     return sorted(_names(config))
 
