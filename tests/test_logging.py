@@ -74,11 +74,11 @@ def test_wall_clock_figures_live_apart(tmp_path):
 
 
 def test_texts_are_shown(tmp_path):
-    RunLogger(tmp_path, texts={"config": "seed: 3"}).flush()
+    RunLogger(tmp_path, texts={"config": "seed: 3\nname: a"}).flush()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     (event,) = events.Tensors("config/text_summary")
-    assert event.tensor_proto.string_val == [b"seed: 3"]
+    assert event.tensor_proto.string_val == [b"    seed: 3\n    name: a"]
 
 
 def run_to(logger: RunLogger, first: int, last: int) -> None:

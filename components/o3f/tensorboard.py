@@ -10,6 +10,7 @@ import io
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from textwrap import indent
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -47,7 +48,8 @@ def encode_rows(rows: Sequence[Row]) -> bytes:
 
 
 def _text(title: str, body: str) -> Any:
-    return text(title, body)  # type: ignore[no-untyped-call]
+    # Indented, Markdown shows it as it is.
+    return text(title, indent(body, "    "))  # type: ignore[no-untyped-call]
 
 
 def _records(events: Iterable[Event]) -> bytes:
