@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,12 +87,30 @@ def evaluate(
         for player in players:
             stack.callback(player.env.close)
         stack.enter_context(isolated(policy, seed))
-        stack.enter_context(torch.no_grad())
         stack.enter_context(set_exploration_type(exploration))
         while any(player.episode is not None for player in players):
-            for player, action in zip(players, _act(policy, players), strict=True):
+            observations = np.stack([player.observation for player in players])
+            actions = act(policy, observations, [player.is_init for player in players])
+            for player, action in zip(players, actions, strict=True):
                 player.step(action)
     return Evaluation(record.returns, record.lengths, record.successes if record.judged else None)
+
+
+def act(
+    policy: TensorDictModuleBase, observations: npt.NDArray[np.float32], is_init: Sequence[bool]
+) -> npt.NDArray[np.float32]:
+    """Call a policy on observations ``[E, O]``; returns its actions ``[E, A]``.
+
+    Args:
+        policy: on any device.
+        observations: one a row.
+        is_init: whether each is the first of its episode, ``[E]``.
+    """
+    device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
+    entries = {"observation": torch.from_numpy(observations), "is_init": torch.tensor(is_init)[:, None]}
+    with torch.no_grad():
+        actions = policy(TensorDict(entries, [len(observations)], device=device))["action"]
+    return np.asarray(actions.cpu(), dtype=np.float32)
 
 
 @contextlib.contextmanager
@@ -176,17 +194,3 @@ class _Player:
         self.is_init = False
         if terminated or truncated:
             self._next()
-
-
-def _act(policy: TensorDictModuleBase, players: list[_Player]) -> npt.NDArray[Any]:
-    device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
-    batch = TensorDict(
-        {
-            "observation": torch.from_numpy(np.stack([player.observation for player in players])),
-            "is_init": torch.tensor([[player.is_init] for player in players]),
-        },
-        [len(players)],
-        device=device,
-    )
-    actions: npt.NDArray[Any] = policy(batch)["action"].cpu().numpy()
-    return actions

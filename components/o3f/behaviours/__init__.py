@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from o3f.behaviours.export import gaussian_mlp_from_actor
 from o3f.behaviours.gaussian_mlp import GaussianMLP
 from o3f.behaviours.make import BehaviourConfig, make_behaviour
 from o3f.behaviours.minari_writer import new_dataset_path, write_minari
@@ -18,6 +19,7 @@ __all__ = [
     "Trajectory",
     "UniformBehaviour",
     "WaypointBehaviour",
+    "gaussian_mlp_from_actor",
     "make_behaviour",
     "new_dataset_path",
     "rollout",

@@ -19,7 +19,7 @@ The action is :math:`a \sim N(\mu, \sigma^2)`, squashed if ``squash``; who execu
 
 from __future__ import annotations
 
-import itertools
+import zipfile
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -31,8 +31,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": lambda x: np.maximum(x, 0.0), "tanh": np.tanh}
-_HEADS = ("W_mean", "b_mean", "activation", "squash")
-_OPTIONAL = ("obs_mean", "obs_std", "obs_clip", "squash_mean", "log_std_bounds")
+_OPTIONAL = {"obs_clip", "squash_mean", "log_std_bounds"}
 
 
 class GaussianMLP:
@@ -103,9 +102,9 @@ class GaussianMLP:
         if not Path(path).is_file():
             raise FileNotFoundError(f"No policy file at {Path(path).resolve()}.")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(dict(file))
-        except (ValueError, OSError, EOFError) as error:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                return cls(dict(arrays))
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a Gaussian MLP policy (.npz): {error}") from error
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -114,26 +113,36 @@ class GaussianMLP:
 
 
 def _check(arrays: Mapping[str, Array], depth: int) -> None:
-    layers = [f"{kind}{i}" for i in range(depth) for kind in "Wb"]
-    std = ["log_std"] if "log_std" in arrays else ["W_log_std", "b_log_std"]
-    missing = {*_HEADS, *layers, *std} - set(arrays)
-    unknown = set(arrays) - {*_HEADS, *layers, *std, *_OPTIONAL}
+    layers = [(f"W{i}", f"b{i}") for i in range(depth)]
+    state_dependent = "log_std" not in arrays
+    standardised = "obs_mean" in arrays or "obs_std" in arrays
+    known = {"W_mean", "b_mean", "activation", "squash"} | {name for pair in layers for name in pair}
+    known |= {"W_log_std", "b_log_std"} if state_dependent else {"log_std"}
+    known |= {"obs_mean", "obs_std"} if standardised else set()
+    missing, unknown = known - set(arrays), set(arrays) - known - _OPTIONAL
     if missing or unknown:
         raise ValueError(f"arrays missing: {sorted(missing)}, unknown: {sorted(unknown)}.")
     if str(arrays["activation"]) not in _ACTIVATIONS:
         raise ValueError(f"activation must be one of {sorted(_ACTIVATIONS)}, found {arrays['activation']}.")
-    for key in {*layers, *std, "W_mean", "b_mean", "obs_mean", "obs_std"} & set(arrays):
+    for key in known - {"activation"}:
         if not np.isfinite(arrays[key]).all():
             raise ValueError(f"array {key} holds values that are not finite.")
-    widths = [arrays[f"W{i}"].shape for i in range(depth)]
-    biases = [arrays[f"b{i}"].shape for i in range(depth)]
-    for weight, bias in [
-        ("W_mean", "b_mean"),
-        *([] if "log_std" in arrays else [("W_log_std", "b_log_std")]),
-    ]:
-        chain = [*widths, arrays[weight].shape]
-        fits = all(len(shape) == 2 for shape in chain)
-        fits = fits and all(a[1] == b[0] for a, b in itertools.pairwise(chain))
-        fits = fits and [(shape[1],) for shape in chain] == [*biases, arrays[bias].shape]
-        if not fits:
-            raise ValueError(f"shapes do not fit: weights {chain}, biases {[*biases, arrays[bias].shape]}.")
+    _check_shapes(arrays, [*layers, ("W_mean", "b_mean")])
+    if state_dependent:
+        _check_shapes(arrays, [*layers, ("W_log_std", "b_log_std")])
+    sizes = {"b_log_std" if state_dependent else "log_std": arrays["b_mean"].shape}
+    sizes |= dict.fromkeys(("obs_mean", "obs_std"), arrays["W0" if depth else "W_mean"].shape[:1])
+    for key, shape in sizes.items():
+        if key in arrays and arrays[key].shape != shape:
+            raise ValueError(f"shapes do not fit: {key} {arrays[key].shape}, expected {shape}.")
+
+
+def _check_shapes(arrays: Mapping[str, Array], layers: list[tuple[str, str]]) -> None:
+    inputs = None
+    for weight, bias in layers:
+        shape = arrays[weight].shape
+        if len(shape) != 2 or arrays[bias].shape != shape[1:] or inputs not in (None, shape[0]):
+            raise ValueError(
+                f"shapes do not fit: {weight} {shape}, {bias} {arrays[bias].shape}, inputs {inputs}."
+            )
+        inputs = shape[1]

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.behaviours.gaussian_mlp import GaussianMLP
 from o3f.behaviours.rollout import Array, Behaviour
 from o3f.data.observations import ObservationLayout
+from o3f.evaluation import act
 
 
 class UniformBehaviour(Behaviour):
@@ -88,10 +87,15 @@ class PolicyBehaviour(Behaviour):
     ) -> None:
         self.policy, self.layout = policy, layout
         self.exploration = ExplorationType.RANDOM if sample else ExplorationType.DETERMINISTIC
+        self.is_init = True
+
+    def start(self, episode: int, rng: np.random.Generator) -> None:
+        """Begin an episode."""
+        self.is_init = True
 
     def act(self, observation: Any, rng: np.random.Generator) -> Array:
         """Act with the policy."""
-        flat = torch.from_numpy(self.layout.flatten(observation))
-        with torch.no_grad(), set_exploration_type(self.exploration):
-            action: Array = self.policy(TensorDict({"observation": flat}, []))["action"].numpy()
-        return action
+        with set_exploration_type(self.exploration):
+            (action,) = act(self.policy, self.layout.flatten(observation)[None], [self.is_init])
+        self.is_init = False
+        return np.asarray(action)

@@ -1,0 +1,230 @@
+"""Evaluation: raw returns, the same episodes every time, and nothing of the training touched."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModule, TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.collectors import Collector
+from torchrl.envs.utils import ExplorationType, exploration_type
+
+from o3f.behaviours import gaussian_mlp_from_actor
+from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
+from o3f.evaluation import evaluate, normalised_score
+from o3f.modules import EnsembleQValue, OptimisticActor, gaussian_policy
+from o3f.video import record_video
+from tests.toy_envs import Counter
+
+COUNTER = EnvConfig("toy/Counter-v0", kwargs={"end": 4})
+
+
+def acting(function: Callable[[Tensor], Tensor]) -> TensorDictModule:
+    """A policy from a function of the observation."""
+    return TensorDictModule(function, in_keys=["observation"], out_keys=["action"])
+
+
+STILL = acting(lambda observation: torch.zeros_like(observation[..., :1]))
+
+
+class Watcher(TensorDictModuleBase):
+    """Keeps what it is shown; its action is the negative of the first observation's noise."""
+
+    in_keys, out_keys = ["observation"], ["action"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observations: list[Tensor] = []
+        self.is_init: list[list[bool]] = []
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        self.observations.append(tensordict["observation"].clone())
+        self.is_init.append(tensordict["is_init"].flatten().tolist())
+        return tensordict.set("action", torch.zeros(*tensordict.batch_size, 1))
+
+
+def test_returns_lengths_and_successes_by_hand() -> None:
+    result = evaluate(STILL, COUNTER, episodes=3, seed=0)
+    assert result.returns.tolist() == [10.0] * 3
+    assert result.lengths.tolist() == [4] * 3
+    assert result.successes is None
+    walk = EnvConfig("toy/Walk-v0", kwargs={"goal": 1.0}, goal_radius=0.1)
+    forward = acting(lambda observation: torch.full_like(observation[..., :1], 0.5))
+    reached = evaluate(forward, walk, episodes=2, seed=0)
+    assert (reached.returns.tolist(), reached.lengths.tolist()) == ([1.0, 1.0], [2, 2])
+    assert reached.successes is not None
+    assert reached.successes.tolist() == [True, True]
+    missed = evaluate(STILL, walk, episodes=1, seed=0)
+    assert (missed.returns.tolist(), missed.lengths.tolist()) == ([0.0], [20])
+    assert missed.successes is not None
+    assert missed.successes.tolist() == [False]
+
+
+def test_hopper_returns_are_those_of_a_plain_loop() -> None:
+    torch.manual_seed(0)
+    policy = gaussian_policy(11, 3, (8,))
+    config = EnvConfig("Hopper-v5")
+    network = gaussian_mlp_from_actor(policy)
+    result = evaluate(policy, config, episodes=3, seed=7, max_parallel=2)
+    for episode in range(3):
+        env = make_gym_env(config, seed=7, first_episode=episode)
+        observation, _ = env.reset()
+        total, done = 0.0, False
+        while not done:
+            observation, reward, terminated, truncated, _ = env.step(network.mode(observation))
+            total, done = total + float(reward), terminated or truncated
+        assert result.returns[episode] == pytest.approx(total, rel=1e-3)
+    assert len(set(result.returns)) == 3
+
+
+def test_episode_k_starts_from_its_own_seed_and_finished_rows_are_parked() -> None:
+    watcher = Watcher()
+    evaluate(watcher, COUNTER, episodes=3, seed=5, max_parallel=2)
+    starts = [np.float32(np.random.default_rng(episode_seed(5, k)).random()) for k in range(3)]
+    np.testing.assert_array_equal(watcher.observations[0][:, 1].numpy(), starts[:2])
+    np.testing.assert_array_equal(watcher.observations[4][0, 1].numpy(), starts[2])
+    assert {tuple(each.shape) for each in watcher.observations} == {(2, 2)}
+    assert watcher.is_init[:2] == [[True, True], [False, False]]
+    assert watcher.is_init[4][0]
+    assert len(watcher.observations) == 8
+
+
+def test_number_of_parallel_environments_changes_nothing() -> None:
+    torch.manual_seed(1)
+    policy = gaussian_policy(11, 3, (8,))
+    results = [
+        evaluate(policy, EnvConfig("Hopper-v5"), episodes=4, seed=3, max_parallel=n).lengths for n in (1, 4)
+    ]
+    np.testing.assert_array_equal(*results)
+
+
+def optimist(generator: torch.Generator | None) -> OptimisticActor:
+    torch.manual_seed(3)
+    policy, critic = gaussian_policy(2, 1, (4,), dropout=0.5), EnsembleQValue(2, 1, 2, (4,))
+    return OptimisticActor(policy, critic, num_candidates=5, sigma=0.3, generator=generator)
+
+
+def streams(generator: torch.Generator) -> list[Any]:
+    return [
+        torch.get_rng_state().tolist(),
+        generator.get_state().tolist(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),  # type: ignore[index, union-attr]  # noqa: NPY002
+    ]
+
+
+@pytest.mark.parametrize("exploration", [ExplorationType.DETERMINISTIC, ExplorationType.RANDOM])
+def test_every_random_stream_is_left_as_it_was(exploration: ExplorationType) -> None:
+    generator = torch.Generator().manual_seed(11)
+    actor = optimist(generator)
+    actor.policy.train()
+    before = streams(generator)
+    evaluate(actor, COUNTER, episodes=2, seed=0, exploration=exploration)
+    assert streams(generator) == before
+    assert actor.policy.training
+    assert exploration_type() is None
+    assert torch.is_grad_enabled()
+
+
+def test_streams_are_put_back_after_a_failure_too() -> None:
+    generator = torch.Generator().manual_seed(11)
+    before = streams(generator)
+    actor = optimist(generator)
+    before[0] = torch.get_rng_state().tolist()
+    with pytest.raises(RuntimeError, match="step 1"):
+        evaluate(actor, EnvConfig("toy/Counter-v0", kwargs={"nan_at": 2}), episodes=1, seed=0)
+    assert streams(generator) == before
+
+
+def test_what_the_policy_draws_depends_on_the_evaluation_seed_alone() -> None:
+    config = EnvConfig("HalfCheetah-v5", max_episode_steps=20)
+    policy = gaussian_policy(17, 6, (8,))
+    options: dict[str, Any] = {"episodes": 2, "exploration": ExplorationType.RANDOM}
+    first = evaluate(policy, config, seed=0, **options).returns
+    torch.randn(10)
+    np.testing.assert_array_equal(evaluate(policy, config, seed=0, **options).returns, first)
+    assert (evaluate(policy, config, seed=1, **options).returns != first).all()
+    assert (evaluate(policy, config, seed=0, episodes=2).returns != first).all()
+
+
+def test_training_data_are_the_same_with_and_without_evaluation() -> None:
+    def collect(evaluations: int) -> Tensor:
+        actor = optimist(torch.Generator().manual_seed(2))
+        env = make_env(EnvConfig("toy/Counter-v0", kwargs={"end": 3}), seed=0)
+        collector = Collector(
+            env, actor, frames_per_batch=4, total_frames=12, auto_register_policy_transforms=False
+        )
+        torch.manual_seed(0)
+        actions = []
+        for batch in collector:
+            actions.append(batch["action"].clone())
+            for _ in range(evaluations):
+                evaluate(actor, COUNTER, episodes=2, seed=1, exploration=ExplorationType.RANDOM)
+        collector.shutdown()
+        return torch.cat(actions)
+
+    torch.testing.assert_close(collect(0), collect(2), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kwargs", "message"),
+    [
+        (acting(lambda x: torch.full_like(x[..., :1], torch.nan)), {}, "episode 0 at step 0: Action .*nan"),
+        (STILL, {"nan_at": 3}, "episode 0 at step 2: .*not finite"),
+    ],
+)
+def test_nan_of_policy_or_environment_is_told_with_its_place(
+    policy: nn.Module, kwargs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        evaluate(policy, EnvConfig("toy/Counter-v0", kwargs=kwargs), episodes=2, seed=0)
+
+
+def test_at_least_one_episode() -> None:
+    with pytest.raises(ValueError, match="episodes must be at least 1"):
+        evaluate(STILL, COUNTER, episodes=0, seed=0)
+
+
+def test_normalised_score_by_hand() -> None:
+    returns = np.array([-280.178953, 12135.0, 5927.4105235])
+    np.testing.assert_allclose(normalised_score(returns, -280.178953, 12135.0), [0.0, 100.0, 50.0])
+    assert normalised_score(returns, None, None) is returns
+
+
+def test_a_film_has_a_frame_per_observation(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    film = record_video(STILL, COUNTER, tmp_path / "films" / "counter.mp4", seed=0)
+    assert film == tmp_path / "films" / "counter.mp4"
+    assert imageio_ffmpeg.count_frames_and_secs(str(film))[0] == 5
+
+
+def test_without_ffmpeg_there_is_one_warning_and_no_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert record_video(STILL, COUNTER, tmp_path / "counter.mp4", seed=0) is None
+    assert len(caught) == 1
+    assert 'pip install "o3f[video]"' in str(caught[0].message)
+
+
+def test_a_broken_renderer_is_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object) -> None:
+        raise RuntimeError("no OpenGL context")
+
+    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setattr(Counter, "render", fail)
+    before = torch.get_rng_state()
+    with pytest.warns(RuntimeWarning, match=r"no OpenGL context.*MUJOCO_GL"):
+        assert record_video(STILL, COUNTER, tmp_path / "counter.mp4", seed=0) is None
+    assert torch.equal(before, torch.get_rng_state())
