@@ -1,1 +1,54 @@
-"""."""
+"""Base algorithms: from sizes and a configuration to a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from o3f.algorithms.iql import IQLConfig, IQLLearner
+from o3f.algorithms.learner import Learner, read_config
+from o3f.algorithms.sac import SACConfig, SACLearner
+from o3f.options import check_keys
+
+__all__ = ["IQLConfig", "IQLLearner", "Learner", "SACConfig", "SACLearner", "make_learner"]
+
+_ALGORITHMS: dict[str, tuple[type[Any], type[Any]]] = {
+    "iql": (IQLConfig, IQLLearner),
+    "sac": (SACConfig, SACLearner),
+}
+
+
+def make_learner(
+    name: str,
+    observation_dim: int,
+    action_dim: int,
+    config: Mapping[str, Any],
+    device: torch.device | str | None = None,
+) -> Learner:
+    """Build the learner of an algorithm.
+
+    Args:
+        name: ``"iql"`` or ``"sac"``.
+        observation_dim: length of the flat observation.
+        action_dim: length of the action.
+        config: hyper-parameters, the fields of :class:`IQLConfig` or :class:`SACConfig`; those not given
+            have their defaults.
+        device: of all networks.
+
+    Raises:
+        ConfigError: for an unknown name or hyper-parameter (the message has the nearest names), or a value
+            out of its range.
+
+    Examples:
+        >>> learner = make_learner("iql", observation_dim=3, action_dim=2, config={"num_critics": 2})
+        >>> learner.critic.num_critics
+        2
+    """
+    check_keys([name], _ALGORITHMS, "algorithm")
+    config_type, learner_type = _ALGORITHMS[name]
+    learner: Learner = learner_type(
+        observation_dim, action_dim, read_config(config_type, name, config), device
+    )
+    return learner

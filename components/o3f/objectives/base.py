@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
+import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
@@ -60,6 +61,22 @@ class BoundLoss(LossModule):
         for name in self._modules:
             if name.endswith("_params"):
                 self._join(name.removesuffix("_params"))
+
+    @torch.no_grad()
+    def update_targets(self, tau: float) -> None:
+        """Step all targets, ``target += tau * (parameter - target)``, as ``SoftUpdate`` does, in one call."""
+        sources: list[Tensor] = []
+        targets: list[Tensor] = []
+        for name in self._has_update_associated:
+            if (target := self._modules.get(f"target_{name}_params")) is not None:
+                held = dict(target.named_buffers())
+                trained = {
+                    k: p for k, p in self._modules[f"{name}_params"].named_parameters() if p.requires_grad
+                }
+                sources += trained.values()
+                targets += (held[key] for key in trained)
+            self._has_update_associated[name] = True
+        torch._foreach_lerp_(targets, sources, tau)
 
     def _adopt_key(self, name: str, written: Sequence[NestedKey]) -> None:
         """Take over the key a network writes if that is not the default one."""

@@ -12,6 +12,9 @@ __all__ = ["Aggregation", "advantage_weights", "aggregate_critics", "expectile_l
 
 Aggregation = Literal["min", "mean", "subset"]
 
+MAX_WEIGHT = 100.0
+"""Largest advantage weight of IQL."""
+
 
 def expectile_loss(diff: Tensor, expectile: float | Tensor) -> Tensor:
     """Asymmetric square error, ``|τ - 1(u < 0)| u²`` with u = ``diff`` and τ = ``expectile``.
@@ -35,7 +38,9 @@ def expectile_loss(diff: Tensor, expectile: float | Tensor) -> Tensor:
     return torch.where(diff > 0, expectile, 1 - expectile) * diff.square()
 
 
-def advantage_weights(advantage: Tensor, temperature: float | Tensor, max_weight: float = 100.0) -> Tensor:
+def advantage_weights(
+    advantage: Tensor, temperature: float | Tensor, max_weight: float = MAX_WEIGHT
+) -> Tensor:
     """Capped exponential weights, ``min(exp(β A), max_weight)`` with A = ``advantage``, β = ``temperature``.
 
     β is an *inverse* temperature; the name is TorchRL's. The exponent is capped before the exponential, so

@@ -180,6 +180,15 @@ class IQLLoss(BoundLoss):
         """V of the observations in ``tensordict``, ``[*B]``, without gradients."""
         return self._state_value(tensordict)
 
+    @torch.no_grad()
+    def state_values(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
+        """V(s) and V(s') of a batch, ``[*B]`` each, in one evaluation without gradients."""
+        now, following = tensordict, tensordict.get("next")
+        keys = self.value_network.in_keys
+        pairs = {key: torch.stack([now.get(key), following.get(key)]) for key in keys}
+        value, next_value = self._state_value(TensorDict(pairs, [2, *tensordict.batch_size]))
+        return value, next_value
+
     def value_loss(
         self, tensordict: TensorDictBase, target_q: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,191 @@
+"""The implicit Q-learning learner: networks, optimisers and the order of the steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.optim import Adam
+
+from o3f.modules import EnsembleQValue, gaussian_policy, value_network
+from o3f.modules.mlp import Init
+from o3f.objectives import IQLLoss
+from o3f.objectives.functional import MAX_WEIGHT, Aggregation
+from o3f.options import require_range
+
+
+@dataclass(frozen=True)
+class IQLConfig:
+    """Hyper-parameters; the defaults are IQL's for locomotion, with the five critics of O3F.
+
+    Args:
+        hidden_sizes: widths of the hidden layers of every network.
+        num_critics: m.
+        layer_norm: LayerNorm in the critics Q (alone: V and the policy never see an action outside the data).
+        expectile: τ of the value loss.
+        temperature: β of the actor loss, an inverse temperature.
+        discount: γ.
+        tau: Polyak rate of the target critics.
+        learning_rate: of Adam, for all networks.
+        actor_dropout: of the policy's hidden layers; 0.1 in the paper's kitchen and adroit tasks.
+        aggregation: one value out of m target critics: ``"min"``, ``"mean"`` or ``"subset"``.
+        subset_size: members that ``"subset"`` draws per update.
+        init: of every layer, ``"orthogonal"`` (the original's) or ``"default"`` (torch's).
+        actor_decay_steps: updates over which the actor's rate falls to 0 on a cosine; None keeps it
+            constant (as the original does in fine-tuning).
+
+    Raises:
+        ConfigError: for a value out of its range.
+    """
+
+    hidden_sizes: Sequence[int] = (256, 256)
+    num_critics: int = 5
+    layer_norm: bool = False
+    expectile: float = 0.7
+    temperature: float = 3.0
+    discount: float = 0.99
+    tau: float = 0.005
+    learning_rate: float = 3e-4
+    actor_dropout: float = 0.0
+    aggregation: Aggregation = "min"
+    subset_size: int = 2
+    init: Init = "orthogonal"
+    actor_decay_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers' ranges."""
+        values = vars(self)
+        require_range(values, "num_critics", "[1, inf)", integer=True)
+        require_range(values, "expectile", "(0, 1)")
+        require_range(values, "temperature", "[0, inf)")
+        require_range(values, "discount", "[0, 1]")
+        require_range(values, "tau", "(0, 1]")
+        require_range(values, "learning_rate", "(0, inf)")
+        require_range(values, "actor_dropout", "[0, 1)")
+        if self.actor_decay_steps is not None:
+            require_range(values, "actor_decay_steps", "[1, inf)", integer=True)
+
+
+class IQLLearner:
+    """Trains a policy, m critics and a value network by :class:`~o3f.objectives.IQLLoss`.
+
+    Each update follows the original's order: V towards the target critics, policy with the target critics
+    and the new V, critics with the new V, Polyak step of the targets. Initial weights, dropout masks and
+    subsets are drawn from torch's global stream.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        config: hyper-parameters.
+        device: of all networks.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: IQLConfig | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        config = config or IQLConfig()
+        sizes = tuple(config.hidden_sizes)
+        self.config = config
+        self.policy = gaussian_policy(
+            observation_dim, action_dim, sizes, dropout=config.actor_dropout, init=config.init, device=device
+        )
+        self.critic = EnsembleQValue(
+            observation_dim,
+            action_dim,
+            config.num_critics,
+            sizes,
+            layer_norm=config.layer_norm,
+            init=config.init,
+            device=device,
+        )
+        self.loss = IQLLoss(
+            self.policy,
+            self.critic,
+            value_network(observation_dim, sizes, init=config.init, device=device),
+            expectile=config.expectile,
+            temperature=config.temperature,
+            aggregation=config.aggregation,
+            subset_size=config.subset_size,
+        )
+        self.loss.make_value_estimator(gamma=config.discount)
+        rate = config.learning_rate
+        self.value_optimiser = Adam(self.loss.value_network.parameters(), lr=rate, fused=True)
+        # The actor's and the critics' losses share no parameter: one backward pass and one step serve both.
+        groups = [{"params": list(network.parameters())} for network in (self.policy, self.critic)]
+        self.optimiser = Adam(groups, lr=rate, fused=True)
+        self.updates = 0
+        self.policy.eval()
+
+    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+        """Take one gradient step per batch ``[B]``; return figures of the last one as 0-d tensors."""
+        figures: dict[str, Tensor] = {}
+        self.policy.train()
+        for batch in batches:
+            figures = self._step(batch)
+        self.policy.eval()
+        return self._metrics(figures) if figures else {}
+
+    def _step(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        loss = self.loss
+        target_q = loss.target_qvalue(batch)
+        loss_value, value_info = loss.value_loss(batch, target_q)
+        _minimise(loss_value, self.value_optimiser)
+
+        value, next_value = loss.state_values(batch)
+        loss_actor, actor_info = loss.actor_loss(batch, target_q, value)
+        loss_critic, critic_info = loss.qvalue_loss(batch, next_value)
+        self._set_actor_rate()
+        _minimise(loss_actor + loss_critic, self.optimiser)
+
+        loss.update_targets(self.config.tau)
+        self.updates += 1
+        losses = {"loss/value": loss_value, "loss/actor": loss_actor, "loss/critic": loss_critic}
+        return {**losses, **value_info, **actor_info, **critic_info}
+
+    def _set_actor_rate(self) -> None:
+        if (horizon := self.config.actor_decay_steps) is not None:
+            progress = min(self.updates / horizon, 1.0)
+            rate = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+            self.optimiser.param_groups[0]["lr"] = rate
+
+    @torch.no_grad()
+    def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        advantage, q = figures["advantage"], figures["state_action_value"]
+        clipped = advantage * self.loss.temperature > math.log(MAX_WEIGHT)
+        return {
+            **{name: figures[name].detach() for name in ("loss/value", "loss/actor", "loss/critic")},
+            "value/mean": figures["state_value"].mean(),
+            "critic/mean": q.mean(),
+            "critic/std": q.std(-1, correction=0).mean(),
+            "advantage/mean": advantage.mean(),
+            "advantage/clipped_share": clipped.float().mean(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return networks, targets, optimisers and the count of updates."""
+        optimisers = {"value": self.value_optimiser.state_dict(), "rest": self.optimiser.state_dict()}
+        return {"loss": dict(self.loss.state_dict()), "optimisers": optimisers, "updates": self.updates}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over the state of a learner of the same configuration."""
+        self.loss.load_state_dict(state_dict["loss"])
+        optimisers = deepcopy(state_dict["optimisers"])  # an Adam keeps the very tensors it is given
+        self.value_optimiser.load_state_dict(optimisers["value"])
+        self.optimiser.load_state_dict(optimisers["rest"])
+        self.updates = int(state_dict["updates"])
+
+
+def _minimise(loss: Tensor, optimiser: Adam) -> None:
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
