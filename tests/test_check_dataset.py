@@ -106,6 +106,11 @@ def test_actions_slightly_out_of_bounds_are_clipped_and_reported(episodes: Episo
     assert check_dataset("toy/slight-v0").clipped_actions == 1
 
 
+def test_the_tolerance_ends_at_a_thousandth(episodes: Episodes) -> None:
+    episodes[1]["actions"][0, 1] = -1.0015
+    assert_stops(episodes, "'actions' exceeds the action bounds at 1 place(s), first in episode 1 at step 0,")
+
+
 def test_the_tolerance_is_in_units_of_the_bounds(episodes: Episodes) -> None:
     spaces = {**SPACES, "action_space": Box(-100.0, 100.0, (2,), np.float32)}
     episodes[1]["actions"][0, 1] = 100.05

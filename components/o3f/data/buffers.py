@@ -7,110 +7,10 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
-from torchrl.data import LazyTensorStorage, RandomSampler, ReplayBuffer, RoundRobinWriter, TensorStorage
+from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorStorage
 
-from o3f.data.rows import ROW_KEYS, allocate_rows
-
-
-class OnlineWriter(RoundRobinWriter):
-    """Writes new rows round and round behind the first ``num_offline`` rows, which it never touches.
-
-    Of the data given it keeps exactly the row keys, so a collector's extra keys do no harm; any batch shape
-    is taken and flattened. It works with every TorchRL storage of one dimension.
-
-    Args:
-        num_offline: number of rows at the start of the storage that belong to the dataset.
-    """
-
-    _storage: Any
-
-    def __init__(self, num_offline: int) -> None:
-        super().__init__()
-        self.num_offline = num_offline
-        self._cursor = num_offline
-
-    @property
-    def capacity(self) -> int:
-        """How many online rows fit before the oldest of them is replaced."""
-        return int(self._storage.max_size) - self.num_offline
-
-    def add(self, data: Any) -> int:
-        """Write one row and return its index.
-
-        Raises:
-            KeyError: if a row key is missing.
-            RuntimeError: if the buffer has no room for online rows.
-        """
-        return int(self.extend(data)[-1])
-
-    def extend(self, data: Any) -> Tensor:
-        """Write rows ``[*B]`` and return their indices; of more rows than fit, the last ones are kept.
-
-        Raises:
-            KeyError: if a row key is missing.
-            RuntimeError: if the buffer has no room for online rows.
-        """
-        if self.capacity <= 0:
-            raise RuntimeError("This buffer has no room for online rows. Make it with online_capacity > 0.")
-        rows = _select_rows(data)
-        count, kept = len(rows), min(len(rows), self.capacity)
-        start = self._cursor - self.num_offline
-        index = self.num_offline + torch.arange(start + count - kept, start + count) % self.capacity
-        self._cursor = self.num_offline + (start + count) % self.capacity
-        self._write_count += count
-        self._storage.set(index, rows if kept == count else rows[-kept:])
-        self._mark_update_entities(index)
-        return index
-
-    def _empty(self, empty_write_count: bool = True) -> None:
-        if self.num_offline:
-            raise RuntimeError("Emptying this buffer would drop its dataset. Make a new buffer instead.")
-        super()._empty(empty_write_count)
-
-
-class OfflineOnlineSampler(RandomSampler):
-    """Draws uniformly, with replacement, from the union of dataset and online rows, or a fixed share of each.
-
-    The buffer's generator is used where one is given, torch's global stream otherwise.
-
-    Args:
-        num_offline: number of dataset rows at the start of the storage.
-        online_fraction: share of each batch drawn from the online rows, rounded down to whole rows; all rows
-            come from the dataset while nothing is online, and from online when there is no dataset. ``None``
-            (default) draws from the union, where every row is equally likely.
-
-    Raises:
-        ValueError: if the fraction is outside [0, 1].
-    """
-
-    def __init__(self, num_offline: int, online_fraction: float | None = None) -> None:
-        super().__init__()
-        if online_fraction is not None and not 0.0 <= online_fraction <= 1.0:
-            raise ValueError(f"online_fraction is {online_fraction}, expected None or a value in [0, 1].")
-        self.num_offline = num_offline
-        self.online_fraction = online_fraction
-
-    def sample(self, storage: Any, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
-        """Draw ``batch_size`` indices, the dataset's first where a share is fixed.
-
-        Raises:
-            RuntimeError: if the buffer is empty.
-        """
-        stored = len(storage)
-        if stored == 0:
-            raise RuntimeError(
-                "The buffer is empty: nothing to sample. Load a dataset or collect transitions first."
-            )
-        if self.online_fraction is None or self.num_offline in (0, stored):
-            return self._draw(0, stored, batch_size), {}
-        # The small term undoes rounding such as 100 * 0.29 = 28.999...
-        num_online = int(batch_size * self.online_fraction + 1e-6)
-        offline = self._draw(0, self.num_offline, batch_size - num_online)
-        return torch.cat([offline, self._draw(self.num_offline, stored, num_online)]), {}
-
-    def _draw(self, low: int, high: int, count: int) -> Tensor:
-        return torch.randint(low, high, (count,), generator=self._rng)
+from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter, select_rows
+from o3f.data.rows import allocate_rows
 
 
 def make_buffer(
@@ -127,7 +27,7 @@ def make_buffer(
         offline: dataset rows ``[D]`` with the keys of :data:`~o3f.data.rows.ROW_KEYS`; ``None`` for a buffer
             that is online from scratch.
         online_capacity: number of online rows kept; the oldest is replaced first, dataset rows never are.
-        online_fraction: see :class:`OfflineOnlineSampler`.
+        online_fraction: see :class:`~o3f.data.mixing.OfflineOnlineSampler`.
         batch_size: rows a sample, 256 as in IQL.
         generator: source of the draws, saved with the buffer; ``None`` is torch's global stream.
 
@@ -145,7 +45,7 @@ def make_buffer(
         if online_capacity <= 0:
             raise ValueError("A buffer without a dataset needs online_capacity > 0.")
         return _assemble(LazyTensorStorage(online_capacity), 0, online_fraction, batch_size, generator)
-    dataset = _select_rows(offline)
+    dataset = select_rows(offline)
     num_offline = len(dataset)
     rows = allocate_rows(
         num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1]
@@ -169,7 +69,7 @@ def buffer_over(
     Args:
         rows: ``[D + online_capacity]``, for instance from :func:`~o3f.data.rows.allocate_rows`.
         num_offline: ``D``, the number of rows at the start that are filled with the dataset.
-        online_fraction: see :class:`OfflineOnlineSampler`.
+        online_fraction: see :class:`~o3f.data.mixing.OfflineOnlineSampler`.
         batch_size: rows a sample.
         generator: source of the draws.
     """
@@ -225,14 +125,6 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
     writer.load_state_dict({"_cursor": state["cursor"], "_write_count": state["written"]})
     if generator is not None:
         generator.set_state(state["generator"])
-
-
-def _select_rows(data: TensorDictBase) -> TensorDictBase:
-    try:
-        return data.select(*ROW_KEYS).reshape(-1)
-    except KeyError as error:
-        found = sorted(map(str, data.keys(include_nested=True, leaves_only=True)))
-        raise KeyError(f"Rows need exactly the keys {list(ROW_KEYS)}; found {found}.") from error
 
 
 def _assemble(

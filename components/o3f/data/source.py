@@ -86,7 +86,7 @@ def _how_to_get(dataset_id: str, folder: Path) -> str:
 
 def _download(dataset_id: str, folder: Path) -> None:
     try:
-        with _minari_root(folder):
+        with minari_root(folder):
             minari.download_dataset(dataset_id)
     except Exception as error:
         raise RuntimeError(
@@ -97,8 +97,8 @@ def _download(dataset_id: str, folder: Path) -> None:
 
 
 @contextmanager
-def _minari_root(folder: Path) -> Iterator[None]:
-    # Minari takes the folder from the environment only.
+def minari_root(folder: Path) -> Iterator[None]:
+    """Make ``folder`` Minari's folder for a while; Minari takes it from the environment only."""
     before = os.environ.get(_ROOT_VARIABLE)
     os.environ[_ROOT_VARIABLE] = str(folder)
     try:

@@ -1,0 +1,125 @@
+"""How offline and online rows share one buffer: where rows are written, and which are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.data import RandomSampler, RoundRobinWriter
+
+from o3f.data.rows import ROW_KEYS
+
+
+class OnlineWriter(RoundRobinWriter):
+    """Writes new rows round and round behind the first ``num_offline`` rows, which it never touches.
+
+    Of the data given it keeps exactly the row keys, so a collector's extra keys do no harm; any batch shape
+    is taken and flattened. It works with every TorchRL storage of one dimension.
+
+    Args:
+        num_offline: number of rows at the start of the storage that belong to the dataset.
+    """
+
+    _storage: Any
+
+    def __init__(self, num_offline: int) -> None:
+        super().__init__()
+        self.num_offline = num_offline
+        self._cursor = num_offline
+
+    @property
+    def capacity(self) -> int:
+        """How many online rows fit before the oldest of them is replaced."""
+        return int(self._storage.max_size) - self.num_offline
+
+    def add(self, data: Any) -> int:
+        """Write one row and return its index.
+
+        Raises:
+            KeyError: if a row key is missing.
+            RuntimeError: if the buffer has no room for online rows.
+        """
+        return int(self.extend(data)[-1])
+
+    def extend(self, data: Any) -> Tensor:
+        """Write rows ``[*B]`` and return their indices; of more rows than fit, the last ones are kept.
+
+        Raises:
+            KeyError: if a row key is missing.
+            RuntimeError: if the buffer has no room for online rows.
+        """
+        if self.capacity <= 0:
+            raise RuntimeError("This buffer has no room for online rows. Make it with online_capacity > 0.")
+        rows = select_rows(data)
+        count, kept = len(rows), min(len(rows), self.capacity)
+        start = self._cursor - self.num_offline
+        index = self.num_offline + torch.arange(start + count - kept, start + count) % self.capacity
+        self._cursor = self.num_offline + (start + count) % self.capacity
+        self._write_count += count
+        self._storage.set(index, rows if kept == count else rows[-kept:])
+        self._mark_update_entities(index)
+        return index
+
+    def _empty(self, empty_write_count: bool = True) -> None:
+        if self.num_offline:
+            raise RuntimeError("Emptying this buffer would drop its dataset. Make a new buffer instead.")
+        super()._empty(empty_write_count)
+
+
+class OfflineOnlineSampler(RandomSampler):
+    """Draws uniformly, with replacement, from the union of dataset and online rows, or a fixed share of each.
+
+    The buffer's generator is used where one is given, torch's global stream otherwise.
+
+    Args:
+        num_offline: number of dataset rows at the start of the storage.
+        online_fraction: share of each batch drawn from the online rows, rounded down to whole rows; all rows
+            come from the dataset while nothing is online, and from online when there is no dataset. ``None``
+            (default) draws from the union, where every row is equally likely.
+
+    Raises:
+        ValueError: if the fraction is outside [0, 1].
+    """
+
+    def __init__(self, num_offline: int, online_fraction: float | None = None) -> None:
+        super().__init__()
+        if online_fraction is not None and not 0.0 <= online_fraction <= 1.0:
+            raise ValueError(f"online_fraction is {online_fraction}, expected None or a value in [0, 1].")
+        self.num_offline = num_offline
+        self.online_fraction = online_fraction
+
+    def sample(self, storage: Any, batch_size: int) -> tuple[Tensor, dict[str, Any]]:
+        """Draw ``batch_size`` indices, the dataset's first where a share is fixed.
+
+        Raises:
+            RuntimeError: if the buffer is empty.
+        """
+        stored = len(storage)
+        if stored == 0:
+            raise RuntimeError(
+                "The buffer is empty: nothing to sample. Load a dataset or collect transitions first."
+            )
+        if self.online_fraction is None or self.num_offline in (0, stored):
+            return self._draw(0, stored, batch_size), {}
+        # The small term undoes rounding such as 100 * 0.29 = 28.999...
+        num_online = int(batch_size * self.online_fraction + 1e-6)
+        offline = self._draw(0, self.num_offline, batch_size - num_online)
+        return torch.cat([offline, self._draw(self.num_offline, stored, num_online)]), {}
+
+    def _draw(self, low: int, high: int, count: int) -> Tensor:
+        return torch.randint(low, high, (count,), generator=self._rng)
+
+
+def select_rows(data: TensorDictBase) -> TensorDictBase:
+    """Keep the row keys of data ``[*B]``, flattened to ``[D]``.
+
+    Raises:
+        KeyError: if one is missing.
+    """
+    try:
+        return data.select(*ROW_KEYS).reshape(-1)
+    except KeyError as error:
+        found = sorted(map(str, data.keys(include_nested=True, leaves_only=True)))
+        raise KeyError(f"Rows need exactly the keys {list(ROW_KEYS)}; found {found}.") from error

@@ -1,0 +1,157 @@
+"""Minari datasets as rows of a replay buffer, and what a run records about them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import minari
+import numpy as np
+import torch
+from tensordict import TensorDict
+
+from o3f.data.actions import check_action_space
+from o3f.data.checks import DatasetReport
+from o3f.data.episodes import read_episodes
+from o3f.data.observations import observation_layout
+from o3f.data.rewards import RewardRule
+from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
+from o3f.data.source import open_dataset
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a run records about the dataset it used.
+
+    Attributes:
+        dataset_id: the Minari id.
+        hash: SHA-256 of the rows before the reward rule; equal rows have equal hashes, in memory or in files.
+        env_id: Gymnasium id of the recorded environment; ``None`` if the dataset does not say.
+        episodes: number of episodes read.
+        transitions: number of rows, ``D``.
+        unfinished: episodes whose data stop without a flag; they count as truncated.
+        clipped_actions: action values beyond the bounds, which were clipped.
+        returns: lowest, mean and highest raw return of the episodes read.
+        reference_scores: the scores the dataset states for 0 and 100; ``None`` if it does not.
+        reward: the reward rule that was applied, its scale as a number.
+    """
+
+    dataset_id: str
+    hash: str
+    env_id: str | None
+    episodes: int
+    transitions: int
+    unfinished: int
+    clipped_actions: int
+    returns: tuple[float, float, float]
+    reference_scores: tuple[float, float] | None
+    reward: RewardRule
+
+
+def read_minari(
+    dataset_id: str,
+    *,
+    download: bool = False,
+    root: str | Path | None = None,
+    reward: RewardRule | None = None,
+    observation_keys: Sequence[str] | None = None,
+    action_scale: float = 1.0,
+    max_transitions: int | None = None,
+    check: bool = True,
+    clip_actions: bool = False,
+    free_rows: int = 0,
+    storage_dir: str | Path | None = None,
+) -> tuple[TensorDict, DatasetInfo]:
+    """Read a Minari dataset into rows ``[D + free_rows]`` without making a buffer of them.
+
+    Arguments and errors are those of :func:`~o3f.data.minari.load_minari`; ``free_rows`` zero rows are left
+    at the end.
+    """
+    dataset = open_dataset(dataset_id, download=download, root=root)
+    count = _num_rows(dataset, max_transitions)
+    layout = observation_layout(dataset.observation_space, observation_keys)
+    (action_dim,) = check_action_space(dataset.action_space).shape
+    rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
+    columns = {key: np.asarray(rows[key]) for key in ROW_KEYS}  # views
+    report = DatasetReport(dataset_id, clip_actions)
+    filled = 0
+    for episode in read_episodes(dataset, layout, action_scale):
+        report.add(episode)
+        start, filled = filled, min(filled + len(episode), count)
+        for key, values in episode.rows(filled - start).items():
+            columns[key][start:filled] = values
+        if filled == count:
+            break
+    if check:
+        report.raise_faults()
+    if filled < count:
+        raise RuntimeError(
+            f"Dataset '{dataset_id}' states {count} transitions but holds {filled}: it is incomplete. Delete"
+            f" {dataset.storage.data_path} and get it again."
+        )
+    return rows, _finish(rows[:count], dataset, report, reward or RewardRule())
+
+
+def dataset_hash(
+    dataset_id: str,
+    *,
+    root: str | Path | None = None,
+    observation_keys: Sequence[str] | None = None,
+    action_scale: float = 1.0,
+    max_transitions: int | None = None,
+) -> str:
+    """Read a local dataset and return the hash of its rows, equal to ``dataset_info(buffer).hash``."""
+    _, info = read_minari(
+        dataset_id,
+        root=root,
+        observation_keys=observation_keys,
+        action_scale=action_scale,
+        max_transitions=max_transitions,
+        check=False,
+    )
+    return info.hash
+
+
+def _num_rows(dataset: minari.MinariDataset, max_transitions: int | None) -> int:
+    if max_transitions is not None and max_transitions < 1:
+        raise ValueError(f"max_transitions is {max_transitions}, expected None or at least 1.")
+    total = int(dataset.total_steps)
+    if total == 0:
+        raise ValueError(f"Dataset '{dataset.id}' has no transitions. Collect or download it again.")
+    return total if max_transitions is None else min(total, max_transitions)
+
+
+def _finish(
+    rows: TensorDict, dataset: minari.MinariDataset, report: DatasetReport, reward: RewardRule
+) -> DatasetInfo:
+    """Hash the raw rows, then apply the reward rule to them in place."""
+    if report.clipped_actions:
+        warnings.warn(
+            f"{report.clipped_actions} action values of '{dataset.id}' lay up to {report.worst_excess:.3g}"
+            " (in units of [-1, 1]) beyond the bounds and were clipped.",
+            stacklevel=4,
+        )
+    content = hash_rows(rows)
+    rule = reward.resolve(report.returns)
+    column = rows["next", "reward"]
+    column.copy_(torch.as_tensor(rule(column)))
+    metadata = dataset.storage.metadata
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    return DatasetInfo(
+        dataset_id=dataset.id,
+        hash=content,
+        env_id=None if dataset.env_spec is None else dataset.env_spec.id,
+        episodes=len(report.returns),
+        transitions=len(rows),
+        unfinished=report.unfinished,
+        clipped_actions=report.clipped_actions,
+        returns=(
+            float(np.min(report.returns)),
+            float(np.mean(report.returns)),
+            float(np.max(report.returns)),
+        ),
+        reference_scores=None if low is None or high is None else (float(low), float(high)),
+        reward=rule,
+    )
