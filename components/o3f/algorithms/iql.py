@@ -168,7 +168,7 @@ class IQLLearner:
             "critic/mean": q.mean(),
             "critic/std": q.std(-1, correction=0).mean(),
             "advantage/mean": advantage.mean(),
-            "advantage/clipped_share": clipped.float().mean(),
+            "advantage/clipped_share": clipped.to(advantage.dtype).mean(),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from o3f.objectives.functional import advantage_weights, aggregate_critics, expectile_loss
 from o3f.objectives.iql import IQLLoss
+from o3f.objectives.sac import EnsembleSACLoss
 
-__all__ = ["IQLLoss", "advantage_weights", "aggregate_critics", "expectile_loss"]
+__all__ = ["EnsembleSACLoss", "IQLLoss", "advantage_weights", "aggregate_critics", "expectile_loss"]

@@ -1,0 +1,176 @@
+"""The SAC learner minimises the published losses, tunes its temperature and learns."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.objectives import SACLoss, SoftUpdate
+
+from o3f.algorithms import SACLearner, make_learner
+from o3f.checkpoint import load_latest, save
+from o3f.modules import EnsembleQValue
+from o3f.objectives import EnsembleSACLoss
+from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch, separate_critics
+
+
+def make(**config: Any) -> SACLearner:
+    torch.manual_seed(0)
+    learner = make_learner("sac", OBSERVATION_DIM, ACTION_DIM, {"hidden_sizes": [8, 8], **config})
+    assert isinstance(learner, SACLearner)
+    return learner
+
+
+def sample(learner: SACLearner, observation: Tensor) -> tuple[Tensor, Tensor]:
+    """Action and log-density of the squashed Gaussian, written out; draws what SACLoss draws."""
+    output = learner.policy[0].module.network(observation)
+    loc, std = output[:, :ACTION_DIM], output[:, ACTION_DIM:].clamp(-5, 2).exp()
+    noise = torch.normal(torch.zeros_like(loc), torch.ones_like(std))
+    before = loc + std * noise
+    density = -0.5 * noise**2 - std.log() - 0.5 * math.log(2 * math.pi)
+    return before.tanh(), (density - torch.log(1 - before.tanh() ** 2)).sum(-1)
+
+
+def smallest(critic: Any, observation: Tensor, action: Tensor) -> Tensor:
+    td = TensorDict({"observation": observation, "action": action}, observation.shape[:1])
+    return critic(td)["state_action_value"].min(-1).values
+
+
+@pytest.mark.parametrize("num_critics", [2, 3])
+def test_losses_of_one_step(num_critics: int) -> None:
+    with double_precision(), torch.no_grad():
+        learner, batch = make(num_critics=num_critics, discount=0.9), make_batch(32)
+        target = copy.deepcopy(learner.critic)
+        alpha = 0.3
+        learner.loss.log_alpha.fill_(math.log(alpha))
+        torch.manual_seed(5)
+        next_observation = batch["next", "observation"]
+        next_action, next_log_prob = sample(learner, next_observation)
+        bootstrap = smallest(target, next_observation, next_action) - alpha * next_log_prob
+        alive = (~batch["next", "terminated"]).squeeze(-1).double()
+        y = batch["next", "reward"].squeeze(-1) + 0.9 * alive * bootstrap
+        q = learner.critic(batch.clone())["state_action_value"]
+        loss_critic = ((q - y.unsqueeze(-1)) ** 2).sum(-1).mean()
+        action, log_prob = sample(learner, batch["observation"])
+        loss_actor = (alpha * log_prob - smallest(learner.critic, batch["observation"], action)).mean()
+        loss_alpha = (-math.log(alpha) * (log_prob - ACTION_DIM)).mean()
+        torch.manual_seed(5)
+        with torch.enable_grad():
+            figures = learner.update([batch])
+        expected = {"loss/critic": loss_critic, "loss/actor": loss_actor, "loss/temperature": loss_alpha}
+        expected |= {"temperature": torch.tensor(alpha), "entropy": -log_prob.mean()}
+        torch.testing.assert_close(figures, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_gradients_equal_torchrl() -> None:
+    with double_precision():
+        learner, batch = make(num_critics=3), make_batch(16)
+        assert isinstance(learner.critic, EnsembleQValue)
+        critics = separate_critics(learner.critic)
+        twin = SACLoss(learner.policy, critics, num_qvalue_nets=3, loss_function="l2", target_entropy=-2.0)
+        SoftUpdate(twin, tau=0.005)
+        weights = learner.critic.weights[0], twin.qvalue_network_params["module", "0", "weight"]
+        found = []
+        for loss, weight in zip((learner.loss, twin), weights, strict=True):
+            torch.manual_seed(1)
+            output = loss(batch.clone())
+            total = output["loss_qvalue"] + output["loss_actor"] + output["loss_alpha"]
+            found.append(torch.autograd.grad(total, [*learner.policy.parameters(), loss.log_alpha, weight]))
+        torch.testing.assert_close(found[0][:-1], found[1][:-1])
+        torch.testing.assert_close(found[0][-1], found[1][-1].mT)
+
+
+@pytest.mark.parametrize(("log_std", "direction"), [(-4.0, 1), (1.0, -1)])
+def test_temperature_seeks_the_target_entropy(log_std: float, direction: int) -> None:
+    learner = make()
+    with torch.no_grad():  # a policy far below or above the entropy of -A, whatever the observation
+        last = learner.policy[0].module.network[-1]
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.0] * ACTION_DIM + [log_std] * ACTION_DIM))
+    before = learner.update([make_batch(64)])
+    after = learner.update([make_batch(64)])
+    assert (before["entropy"] < -ACTION_DIM) == (direction == 1)
+    assert math.copysign(1, after["temperature"].item() - before["temperature"].item()) == direction
+
+
+def test_targets_follow_by_tau() -> None:
+    learner = make(tau=0.1)
+    before = {
+        name: value.clone() for name, value in learner.loss.target_qvalue_network_params.items(True, True)
+    }
+    learner.update([make_batch(8)])
+    for name, value in learner.loss.target_qvalue_network_params.items(True, True):
+        trained = learner.loss.qvalue_network_params[name]
+        torch.testing.assert_close(value, before[name] + 0.1 * (trained - before[name]))
+
+
+def test_critic_is_the_trained_one() -> None:
+    learner, batch = make(num_critics=3), make_batch(8)
+    before = learner.critic(batch.clone())["state_action_value"]
+    assert before.shape == (8, 3)
+    learner.update([batch])
+    assert {id(p) for p in learner.critic.parameters()} <= {id(p) for p in learner.loss.parameters()}
+    assert (learner.critic(batch.clone())["state_action_value"] - before).abs().min() > 0
+
+
+def test_solves_a_bandit() -> None:
+    # Each episode lasts one step and pays a_0 - a_1: the best action is (1, -1) everywhere.
+    learner = make(hidden_sizes=[32], learning_rate=1e-2)
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        assert learner.policy(make_batch(64))["action"].abs().max() < 0.8
+    for seed in range(80):
+        batch = make_batch(64, seed=seed)
+        batch["next", "reward"] = 10 * (batch["action"][:, :1] - batch["action"][:, 1:])
+        batch["next", "terminated"] = torch.ones(64, 1, dtype=torch.bool)
+        learner.update([batch])
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        action = learner.policy(make_batch(64))["action"]
+    assert action[:, 0].min() > 0.8
+    assert action[:, 1].max() < -0.8
+
+
+def test_policy_is_squashed_and_its_spread_bounded() -> None:
+    learner, td = make(), make_batch(5)
+    network = learner.policy[0].module.network
+    with torch.no_grad():
+        network[-1].bias.copy_(torch.tensor([0.0] * ACTION_DIM + [-50.0, 50.0]))
+    distribution = learner.policy.get_dist(td)
+    torch.testing.assert_close(distribution.scale, torch.tensor([math.exp(-5), math.exp(2)]).expand(5, 2))
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        action = learner.policy(td)["action"]
+    torch.testing.assert_close(
+        action, network(td["observation"])[:, :ACTION_DIM].tanh(), atol=1e-5, rtol=1e-5
+    )
+    assert learner.policy.spec["action"].is_in(action)
+
+
+def test_continues_bit_for_bit_from_a_checkpoint(tmp_path: Any) -> None:
+    straight = make()
+    torch.manual_seed(3)
+    straight.update([make_batch(8, seed=seed) for seed in range(3)])
+    save(tmp_path, 3, {"learner": straight})
+    expected = straight.update([make_batch(8, seed=seed) for seed in range(3, 6)])
+    resumed = make()
+    load_latest(tmp_path, {"learner": resumed})
+    figures = resumed.update([make_batch(8, seed=seed) for seed in range(3, 6)])
+    torch.testing.assert_close(figures, expected, rtol=0, atol=0)
+    torch.testing.assert_close(resumed.state_dict()["loss"], straight.state_dict()["loss"], rtol=0, atol=0)
+
+
+def test_loss_accepts_an_ensemble_of_any_size() -> None:
+    learner = make()
+    critic = EnsembleQValue(OBSERVATION_DIM, ACTION_DIM, 5, (8,))
+    loss = EnsembleSACLoss(learner.policy, critic, target_entropy=-2.0)
+    assert {id(p) for p in critic.parameters()} <= {id(p) for p in loss.parameters()}
+
+
+@pytest.mark.parametrize("config", [{"temperature": 1.0}, {"tau": 0.0}, {"num_critics": 1.5}])
+def test_wrong_configurations_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(config))}"):
+        make(**config)
