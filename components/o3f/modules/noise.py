@@ -71,9 +71,8 @@ class GaussianNoiseActor(TensorDictModuleBase):
     def matched(
         cls,
         policy: TensorDictModuleBase,
-        num_candidates: int = 100,
-        sigma: float = 0.2,
-        *,
+        num_candidates: int,
+        sigma: float,
         action_dim: int,
         **kwargs: Any,
     ) -> GaussianNoiseActor:
@@ -81,8 +80,8 @@ class GaussianNoiseActor(TensorDictModuleBase):
 
         Args:
             policy: module that writes the action.
-            num_candidates: O3F's number of candidates.
-            sigma: spread of O3F's candidates.
+            num_candidates: O3F's number of candidates (the paper's is 100).
+            sigma: spread of O3F's candidates (the paper's are 0.2 and 0.05).
             action_dim: A.
             **kwargs: the other arguments of :class:`GaussianNoiseActor`.
         """

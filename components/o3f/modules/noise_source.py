@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,20 @@ class NoiseSource(nn.Module):
         if self.generator is not None and self.generator.device != device:
             self.generator = _successor(self.generator, device)
         return self.generator
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As bytes: torch would send the state through shared memory that is gone when a worker opens it.
+        state = self.__dict__.copy()
+        if self.generator is not None:
+            state["generator"] = (self.generator.device, bytes(self.generator.get_state().tolist()))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.generator is not None:
+            device, numbers = state["generator"]
+            self.generator = torch.Generator(device)
+            self.generator.set_state(torch.tensor(list(numbers), dtype=torch.uint8))
 
     def get_extra_state(self) -> Tensor:
         """Return the generator's state, empty if there is none."""

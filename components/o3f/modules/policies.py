@@ -9,6 +9,7 @@ from tensordict import NestedKey
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite
+from torchrl.envs.utils import ExplorationType
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
 from o3f.modules.mlp import Init, mlp
@@ -63,9 +64,9 @@ def gaussian_policy(
 ) -> ProbabilisticActor:
     """Build IQL's policy: a Gaussian around a tanh mean, its standard deviation the same in every state.
 
-    Reads ``in_key`` ``[*B, O]``, writes ``loc``, ``scale`` and ``action_key``, all ``[*B, A]``. A sampled
-    action is clipped to [-1, 1]; under ``ExplorationType.DETERMINISTIC`` the action is the mean. The density
-    is not squashed and ignores the clipping, as in the original:
+    Reads ``in_key`` ``[*B, O]``, writes ``loc``, ``scale`` and ``action_key``, all ``[*B, A]``. The action is
+    a sample, clipped to [-1, 1], under ``ExplorationType.RANDOM`` or none, and the mean under
+    ``DETERMINISTIC``. The density is not squashed and ignores the clipping, as in the original:
     ``policy.get_dist(td).log_prob(action) = sum_i log N(action_i; loc_i, scale_i)``.
 
     Args:
@@ -98,6 +99,7 @@ def gaussian_policy(
         spec=Composite({action_key: bounds}),
         safe=True,
         distribution_class=IndependentNormal,
+        default_interaction_type=ExplorationType.RANDOM,
     )
 
 

@@ -58,7 +58,10 @@ class UpperConfidenceBound(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the scores."""
         values = tensordict.get("candidate_values")
-        return tensordict.set("scores", values.mean(-1) + self.omega * values.std(-1, correction=0))
+        scores = values.mean(-1)
+        if scores.numel():  # torch.std warns about an empty batch
+            scores = scores + self.omega * values.std(-1, correction=0)
+        return tensordict.set("scores", scores)
 
 
 class RandomRank(TensorDictModuleBase):

@@ -87,10 +87,7 @@ def _is_plain(layers: list[nn.Module]) -> bool:
         linears[-1].out_features == 1
         and all(linear.bias is not None for linear in linears)
         and all(norm.bias is not None and norm.eps == nn.LayerNorm(1).eps for norm in norms)
-        and all(
-            norm.normalized_shape == (linear.out_features,)
-            for norm, linear in zip(norms, linears[:-1], strict=True)
-        )
+        and all(len(norm.normalized_shape) == 1 for norm in norms)
     )
 
 
