@@ -1,4 +1,4 @@
-"""Make a Minari dataset with a behaviour of the task: python recipes/collect.py task=halfcheetah/random.
+"""Make a Minari dataset with the behaviour of a task: python recipes/collect.py task=halfcheetah/random.
 
 Writes to $MINARI_DATASETS_PATH (default ~/.minari/datasets). Behaviours: random; npz (a Gaussian MLP policy);
 run (the policy of a run folder); waypoint (AntMaze, with D4RL's relabelling for one goal).
@@ -6,17 +6,12 @@ run (the policy of a run folder); waypoint (AntMaze, with D4RL's relabelling for
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import Progress
 
 from o3f.behaviours import (
     BehaviourConfig,
@@ -26,80 +21,74 @@ from o3f.behaviours import (
     rollout,
     write_minari,
 )
+from o3f.config import recipe, require_range
 from o3f.envs import EnvConfig, make_raw_env
 from o3f.evaluation import normalised_score
+from o3f.progress import Progress
 
 
-def collect(config: dict[str, Any]) -> list[Trajectory]:
-    """Record episodes and write them as a Minari dataset."""
-    task = config["task"]
-    dataset_id, score = task["dataset"]["id"], task["score"]
-    new_dataset_path(dataset_id, overwrite=config["overwrite"])  # a refusal comes before the work
-    env_config = EnvConfig(**task["env"])
-    behaviour_config = BehaviourConfig(**task["behaviour"])
+@recipe("collect")
+def main(config: DictConfig) -> None:
+    """Record episodes, write them, and say what they hold."""
+    require_range(config, "steps", "[1, inf)", integer=True)
+    require_range(config, "seed", "[0, inf)", integer=True)
+    task, start = config.task, time.monotonic()
+    new_dataset_path(task.dataset.id, overwrite=config.overwrite)  # a refusal comes before the work
+    env_config = EnvConfig(**OmegaConf.to_container(task.env))
+    behaviour_config = BehaviourConfig(**OmegaConf.to_container(task.behaviour))
     env = make_raw_env(env_config)
     behaviour = make_behaviour(behaviour_config, env, env_config)
-    torch.manual_seed(config["seed"])
-    torch.set_num_threads(1)
+    torch.manual_seed(config.seed)
 
     trajectories: list[Trajectory] = []
-    left = config["steps"]
-    with Progress(
-        console=Console(stderr=True), disable=not (config["progress"] and sys.stderr.isatty())
-    ) as bar:
-        work = bar.add_task(f"collect {dataset_id}", total=left)
+    left = config.steps
+    with Progress(f"collect {task.dataset.id}", total=left, enabled=config.progress) as progress:
         while left > 0:
-            trajectory = rollout(
-                env, behaviour, seed=config["seed"], episode=len(trajectories), max_steps=left
-            )
+            episode = len(trajectories)
+            trajectory = rollout(env, behaviour, seed=config.seed, episode=episode, max_steps=left)
             trajectories.append(trajectory)
             left -= len(trajectory)
-            bar.update(work, advance=len(trajectory))
+            progress.advance(len(trajectory))
 
     path = write_minari(
-        dataset_id,
+        task.dataset.id,
         trajectories,
         env,
         behaviour=f"{behaviour_config.kind} behaviour of o3f",
         description=(
-            f"{task['name']}, made by o3f's collect: {behaviour_config}, seed {config['seed']}; a step is"
+            f"{task.name}, made by o3f's collect: {behaviour_config}, seed {config.seed}; a step is"
             f" {env_config.frame_skip} environment step(s) with the action times {env_config.action_scale}."
         ),
-        score_range=None if score["max"] is None else (score["min"], score["max"]),
-        overwrite=config["overwrite"],
+        score_range=None if task.score.max is None else (task.score.min, task.score.max),
+        overwrite=config.overwrite,
     )
     env.close()
-    print(f"{dataset_id}: {summary(trajectories, score)}\nwritten to {path}")
-    return trajectories
+    seconds = time.monotonic() - start
+    print(f"{task.dataset.id}: {summary(trajectories, task.score.min, task.score.max)}")
+    print(f"written to {path} in {seconds:.0f} s, {config.steps / seconds:.0f} steps/s")
+    print(f"next: {next_command()}")
 
 
-def summary(trajectories: list[Trajectory], score: dict[str, float | None]) -> str:
+def summary(trajectories: list[Trajectory], minimum: float | None, maximum: float | None) -> str:
     """One line about the episodes."""
     returns = np.array([each.rewards.sum() for each in trajectories])
+    score = normalised_score(returns, minimum, maximum)
     line = (
         f"{len(returns)} episodes, {sum(map(len, trajectories))} steps,"
         f" return {returns.mean():.4g} ± {returns.std():.3g}"
     )
-    if score["max"] is None:
-        return line
-    return f"{line}, normalised score {normalised_score(returns, score['min'], score['max']).mean():.1f}"
+    return line if maximum is None else f"{line}, normalised score {score.mean():.1f}"
 
 
-def next_command(overrides: list[str]) -> str:
+def next_command() -> str:
     """The command that trains on the dataset."""
     program = "python -m o3f.recipes.pretrain" if __package__ else "python recipes/pretrain.py"
-    task = [each for each in overrides if each.startswith("task") and "behaviour" not in each]
-    return " ".join([program, *task])
-
-
-@hydra.main(version_base=None, config_path="../conf", config_name="collect")
-def main(config: DictConfig) -> None:
-    """Entry point."""
-    start = time.monotonic()
-    trajectories = collect(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    seconds = time.monotonic() - start
-    print(f"took {seconds:.0f} s, {sum(map(len, trajectories)) / seconds:.0f} steps/s")
-    print(f"next: {next_command(list(HydraConfig.get().overrides.task))}")
+    if not HydraConfig.initialized():
+        return program
+    running = HydraConfig.get()
+    changed = [each for each in running.overrides.task if each.lstrip("+").startswith("task.")]
+    changed = [each for each in changed if not each.startswith("task.behaviour")]
+    return " ".join([program, f"task={running.runtime.choices.task}", *changed])
 
 
 if __name__ == "__main__":

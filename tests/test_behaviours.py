@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import NormalParamExtractor, TensorDictModule
 from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import ProbabilisticActor, TanhNormal
 
 import tests.toy_envs  # noqa: F401  (registers toy/*)
+from o3f.algorithms.sac import SACConfig, SACLearner
 from o3f.behaviours import (
     BehaviourConfig,
     GaussianMLP,
@@ -129,26 +132,56 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         GaussianMLP.load(tmp_path / "absent.npz")
 
 
-def test_exported_actor_equals_the_actor() -> None:
+@pytest.mark.parametrize("kind", ["iql", "sac"])
+def test_exported_actor_equals_the_actor(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    actor = gaussian_policy(3, 2, (8, 8), dropout=0.1).eval()
+    actor = gaussian_policy(3, 2, (8, 8), dropout=0.1) if kind == "iql" else sac_policy()
     with torch.no_grad():
         for parameter in actor.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    exported = gaussian_mlp_from_actor(actor)
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    gaussian_mlp_from_actor(actor).save(tmp_path / "policy.npz")
+    assert actor.training
+    exported = GaussianMLP.load(tmp_path / "policy.npz")
     observations = torch.randn(5, 3)
     step = TensorDict({"observation": observations}, [5])
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        actor(step)
+        actor.eval()(step)
     mean, std = exported.distribution(observations.numpy())
-    np.testing.assert_allclose(mean, step["loc"].numpy(), atol=1e-6)
-    np.testing.assert_allclose(np.broadcast_to(std, (5, 2)), step["scale"].numpy(), rtol=1e-6)
-    np.testing.assert_allclose(exported.mode(observations.numpy()), step["action"].numpy(), atol=1e-6)
+    np.testing.assert_allclose(mean, step["loc"].numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.broadcast_to(std, (5, 2)), step["scale"].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(exported.mode(observations.numpy()), step["action"].numpy(), atol=1e-5)
+
+
+def sac_policy() -> Any:
+    return SACLearner(3, 2, SACConfig(hidden_sizes=(8, 8))).policy
+
+
+def test_exported_sac_actor_samples_like_the_actor() -> None:
+    torch.manual_seed(0)
+    samples = 20_000
+    actor = sac_policy()
+    step = TensorDict({"observation": torch.ones(samples, 3)}, [samples])
+    with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+        expected = actor(step)["action"].numpy()
+    drawn = gaussian_mlp_from_actor(actor).sample(np.ones((samples, 3)), np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(0), expected.mean(0), atol=0.02)
+    np.testing.assert_allclose(drawn.std(0), expected.std(0), atol=0.02)
 
 
 def test_only_known_actors_are_exported() -> None:
-    with pytest.raises(ValueError, match="TanhMeanGaussian"):
-        gaussian_mlp_from_actor(torch.nn.Linear(2, 2))
+    def actor(network: torch.nn.Module) -> ProbabilisticActor:
+        return ProbabilisticActor(
+            TensorDictModule(network, in_keys=["observation"], out_keys=["loc", "scale"]),
+            in_keys=["loc", "scale"],
+            distribution_class=TanhNormal,
+        )
+
+    softplus = torch.nn.Sequential(torch.nn.Linear(3, 4), NormalParamExtractor())
+    with pytest.raises(ValueError, match="this one acts differently"):
+        gaussian_mlp_from_actor(actor(softplus))
+    normalised = torch.nn.Sequential(torch.nn.LayerNorm(3), torch.nn.Linear(3, 4), NormalParamExtractor())
+    with pytest.raises(ValueError, match="Only Linear layers"):
+        gaussian_mlp_from_actor(actor(normalised))
 
 
 def test_rollout_records_raw_values_by_hand() -> None:
@@ -313,9 +346,10 @@ def test_diverse_mazes_walk_to_their_marked_cells() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"kind": "uniform"}, "must be random, npz, run or waypoint, found 'uniform'"),
-        ({"kind": "npz"}, r"needs behaviour.path: an .npz file"),
-        ({"kind": "run"}, "needs behaviour.path: a run folder"),
+        ({"kind": "uniform"}, "is random, npz, run or waypoint, found 'uniform'"),
+        ({"kind": "npz"}, r"needs a path: an \.npz file"),
+        ({"kind": "run"}, "needs a path: a run folder"),
+        ({"kind": "run", "path": "somewhere"}, "needs load_policy"),
         ({"kind": "waypoint", "path": "POLICY"}, "needs reset_options.goal_cell and goal_radius"),
     ],
 )

@@ -54,7 +54,7 @@ def evaluate(
     *,
     episodes: int,
     seed: int,
-    exploration: ExplorationType = ExplorationType.DETERMINISTIC,
+    exploration: ExplorationType = ExplorationType.DETERMINISTIC,  # pyright: ignore[reportArgumentType]
     max_parallel: int = 32,
 ) -> Evaluation:
     """Play episodes and sum their raw rewards.

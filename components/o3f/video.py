@@ -23,7 +23,7 @@ def record_video(
     path: str | Path,
     *,
     seed: int,
-    exploration: ExplorationType = ExplorationType.DETERMINISTIC,
+    exploration: ExplorationType = ExplorationType.DETERMINISTIC,  # pyright: ignore[reportArgumentType]
 ) -> Path | None:
     """Film episode 0 of :func:`o3f.evaluation.evaluate` with the same seed.
 

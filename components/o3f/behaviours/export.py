@@ -6,56 +6,73 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from o3f.algorithms.sac import LOG_STD_BOUNDS
 from o3f.behaviours.gaussian_mlp import GaussianMLP
 from o3f.modules.policies import TanhMeanGaussian
 
 Array = npt.NDArray[Any]
 
 
-def gaussian_mlp_from_actor(actor: nn.Module) -> GaussianMLP:
+def gaussian_mlp_from_actor(actor: TensorDictModuleBase) -> GaussianMLP:
     """Copy the weights of an actor; dropout is left out, as in evaluation.
 
+    The result is compared with the actor on random observations, so a wrong export cannot pass.
+
     Args:
-        actor: from :func:`o3f.modules.gaussian_policy`.
+        actor: from :func:`o3f.modules.gaussian_policy`, or the policy of a SAC learner.
 
     Raises:
         ValueError: if the actor is of another kind, or has layers other than Linear, ReLU and Dropout.
     """
-    networks = [module for module in actor.modules() if isinstance(module, TanhMeanGaussian)]
-    if len(networks) != 1:
-        raise ValueError(f"Only an actor with one TanhMeanGaussian can be exported, found {len(networks)}.")
-    (network,) = networks
-    *hidden, head = _linears(network.mean)
-    return GaussianMLP(
-        _hidden(hidden)
-        | {
-            "W_mean": _array(head.weight.T),
-            "b_mean": _array(head.bias),
-            "squash_mean": np.asarray(True),
-            "log_std": _array(network.log_std),
-            "log_std_bounds": np.asarray(network.log_std_bounds),
-            "squash": np.asarray(False),
-        }
-    )
+    gaussians = [module for module in actor.modules() if isinstance(module, TanhMeanGaussian)]
+    *hidden, head = _linears(gaussians[0].mean if gaussians else actor)
+    weight, bias = _array(head.weight.T), _array(head.bias)
+    arrays = {"activation": np.asarray("relu"), "squash": np.asarray(not gaussians)}
+    for index, layer in enumerate(hidden):
+        arrays |= {f"W{index}": _array(layer.weight.T), f"b{index}": _array(layer.bias)}
+    if gaussians:
+        arrays |= {"W_mean": weight, "b_mean": bias, "squash_mean": np.asarray(True)}
+        arrays |= {"log_std": _array(gaussians[0].log_std)}
+        arrays |= {"log_std_bounds": np.asarray(gaussians[0].log_std_bounds)}
+    else:
+        half = len(bias) // 2
+        arrays |= {"W_mean": weight[:, :half], "b_mean": bias[:half]}
+        arrays |= {"W_log_std": weight[:, half:], "b_log_std": bias[half:]}
+        arrays |= {"log_std_bounds": np.asarray(LOG_STD_BOUNDS)}
+    policy = GaussianMLP(arrays)
+    _compare(policy, actor)
+    return policy
 
 
 def _linears(network: nn.Module) -> list[nn.Linear]:
-    layers = [
-        layer for layer in network.modules() if not isinstance(layer, nn.Sequential | nn.Dropout | nn.ReLU)
-    ]
+    layers = [layer for layer in network.modules() if not list(layer.children())]
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    if len(linears) != len(layers):
-        raise ValueError(f"Only Linear, ReLU and Dropout layers can be exported, found {network}.")
+    others = [layer for layer in layers if list(layer.parameters()) and not isinstance(layer, nn.Linear)]
+    if not linears or others:
+        raise ValueError(f"Only Linear layers with ReLU between them can be exported, found {network}.")
     return linears
 
 
-def _hidden(layers: list[nn.Linear]) -> dict[str, Array]:
-    arrays = {"activation": np.asarray("relu")}
-    for index, layer in enumerate(layers):
-        arrays |= {f"W{index}": _array(layer.weight.T), f"b{index}": _array(layer.bias)}
-    return arrays
+def _compare(policy: GaussianMLP, actor: TensorDictModuleBase) -> None:
+    generator = torch.Generator().manual_seed(0)
+    observations = torch.randn(64, policy.observation_dim, generator=generator)
+    device = next(actor.parameters()).device
+    step = TensorDict({actor.in_keys[0]: observations}, [64], device=device)
+    training = actor.training
+    with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        actor.eval()(step)
+    actor.train(training)
+    mean, std = policy.distribution(observations.numpy())
+    expected = [_array(step["loc"]), _array(step["scale"]), _array(step[actor.out_keys[-1]])]
+    found = [mean, np.broadcast_to(std, mean.shape), policy.mode(observations.numpy())]
+    if not all(np.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(found, expected, strict=True)):
+        raise ValueError("Only gaussian_policy and SAC actors can be exported; this one acts differently.")
 
 
 def _array(tensor: Tensor) -> Array:

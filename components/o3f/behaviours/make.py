@@ -60,17 +60,15 @@ def make_behaviour(
     if config.kind == "random":
         return UniformBehaviour(action_dim)
     if config.kind not in ("npz", "run", "waypoint"):
-        raise ValueError(f"behaviour.kind must be random, npz, run or waypoint, found '{config.kind}'.")
+        raise ValueError(f"A behaviour's kind is random, npz, run or waypoint, found '{config.kind}'.")
     if not config.path:
-        raise ValueError(
-            f"behaviour.kind={config.kind} needs behaviour.path: "
-            + ("a run folder." if config.kind == "run" else "an .npz file with a Gaussian MLP policy.")
-        )
+        what = "a run folder" if config.kind == "run" else "an .npz file with a Gaussian MLP policy"
+        raise ValueError(f"Behaviour '{config.kind}' needs a path: {what} (task.behaviour.path=...).")
     paths = [config.path] if isinstance(config.path, str) else list(config.path)
     layout = observation_layout(env.observation_space, env_config.observation_keys)
     if config.kind == "run":
         if load_policy is None:
-            raise ValueError("behaviour.kind=run needs a function that loads the policy of a run folder.")
+            raise ValueError("Behaviour 'run' needs load_policy, which reads the policy of a run folder.")
         return PolicyBehaviour(load_policy(paths[0]), layout, sample=config.sample)
     policies = [GaussianMLP.load(path) for path in paths]
     for policy in policies:
@@ -85,7 +83,7 @@ def _waypoint(config: BehaviourConfig, policy: GaussianMLP, env: Env, env_config
     goal = (env_config.reset_options or {}).get("goal_cell")
     if goal is None or env_config.goal_radius is None:
         raise ValueError(
-            f"behaviour.kind=waypoint needs reset_options.goal_cell and goal_radius; {env_config.id} has"
+            f"Behaviour 'waypoint' needs reset_options.goal_cell and goal_radius; {env_config.id} has"
             f" {goal} and {env_config.goal_radius}."
         )
     return WaypointBehaviour(

@@ -28,12 +28,13 @@ class FrameSkip(Wrapper):
 
     def step(self, action: Any) -> Step:
         """Take up to ``frames`` steps with one action."""
-        total = 0.0
-        for _ in range(self.frames):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            total += float(reward)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        total = float(reward)
+        for _ in range(self.frames - 1):
             if terminated or truncated:
                 break
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
         return observation, total, terminated, truncated, info
 
 

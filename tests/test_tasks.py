@@ -1,0 +1,110 @@
+"""Every task file composes, builds its environment, and holds the paper's constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from o3f.behaviours import BehaviourConfig
+from o3f.data import RewardRule
+from o3f.data.source import check_dataset_id
+from o3f.envs import EnvConfig, make_env, make_raw_env
+
+CONF = Path(__file__).parent.parent / "conf"
+TASKS = sorted(
+    path.relative_to(CONF / "task").with_suffix("").as_posix() for path in CONF.glob("task/**/*.yaml")
+)
+SIZES = {"halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6), "antmaze": (29, 8)}
+SCORES = {  # D4RL's reference returns
+    "halfcheetah": (-280.178953, 12135.0),
+    "hopper": (-20.272305, 3234.3),
+    "walker2d": (1.629008, 4592.3),
+    "antmaze": (0.0, 1.0),
+}
+
+
+def compose_task(name: str, *overrides: str, recipe: str = "collect") -> dict[str, Any]:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        task = OmegaConf.to_container(
+            compose(recipe, overrides=[f"task={name}", *overrides]).task, resolve=True, throw_on_missing=True
+        )
+    assert isinstance(task, dict)
+    return task
+
+
+def test_the_nine_tasks_of_the_paper_are_there() -> None:
+    locomotion = [
+        f"{name}/{level}" for name in ("halfcheetah", "hopper", "walker2d") for level in ("random", "medium")
+    ]
+    mazes = [f"antmaze/{size}-diverse" for size in ("umaze", "medium", "large")]
+    assert {*locomotion, *mazes, "custom"} <= set(TASKS)
+
+
+@pytest.mark.parametrize("name", [each for each in TASKS if each.split("/")[0] in SIZES])
+def test_task_builds_its_environment_and_has_the_papers_constants(name: str) -> None:
+    family = name.split("/")[0]
+    task = compose_task(name)
+    env = make_env(EnvConfig(**task["env"]), seed=0)
+    observation_dim, action_dim = SIZES[family]
+    assert env.observation_spec["observation"].shape == (observation_dim,)
+    assert env.action_spec.shape == (action_dim,)
+    assert env.rollout(3).shape == (3,)
+    maze = family == "antmaze"
+    assert (task["score"]["min"], task["score"]["max"]) == SCORES[family]
+    constants = [task[key] for key in ("sigma", "expectile", "temperature", "discount")]
+    assert constants == ([0.05, 0.9, 10.0, 0.99] if maze else [0.2, 0.7, 3.0, 0.99])
+    assert task["name"] == name.replace("/", "-")
+    assert task["dataset"]["id"] == f"o3f/{name}-v0"
+    check_dataset_id(task["dataset"]["id"])
+    assert (task["dataset"]["hosted_id"] is None) == name.endswith("random")
+    assert task["reward"]["shift"] == (-1.0 if maze else 0.0)
+    RewardRule(**task["reward"])
+    behaviour = BehaviourConfig(**task["behaviour"])
+    assert behaviour.kind == ("waypoint" if maze else "random" if name.endswith("random") else "npz")
+
+
+@pytest.mark.parametrize(
+    ("size", "steps", "start", "goal"),
+    [
+        ("umaze", 700, (-4, 4), (-4, -4)),
+        ("medium", 1000, (-10, 10), (6, -10)),
+        ("large", 1000, (-18, 12), (14, -12)),
+    ],
+)
+def test_antmaze_goes_from_start_to_goal_in_d4rls_units(
+    size: str, steps: int, start: tuple[int, int], goal: tuple[int, int]
+) -> None:
+    config = EnvConfig(**compose_task(f"antmaze/{size}-diverse")["env"])
+    assert (config.frame_skip, config.action_scale, config.goal_radius) == (2, 0.2, 0.5)
+    env = make_raw_env(config)
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_allclose(observation["achieved_goal"], start, atol=1e-9)
+    np.testing.assert_allclose(observation["desired_goal"], goal, atol=1e-9)
+    assert config.max_episode_steps == steps
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == 2 * steps
+    assert env.unwrapped.model.opt.timestep * env.unwrapped.ant_env.frame_skip * 2 == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("recipe", ["collect", "pretrain", "finetune"])
+def test_any_environment_and_dataset_by_override_alone(recipe: str) -> None:
+    ids = ["task.env.id=Pusher-v5", "task.dataset.id=me/pusher-v0", "+task.env.kwargs.frame_skip=2"]
+    task = compose_task("custom", *ids, recipe=recipe)
+    assert task["name"] == "Pusher-v5"
+    assert task["dataset"]["id"] == "me/pusher-v0"
+    assert task["reward"] == {"scale": 1.0, "shift": 0.0}
+    assert task["score"] == {"min": None, "max": None}
+    assert make_raw_env(EnvConfig(**task["env"])).unwrapped.frame_skip == 2
+    assert BehaviourConfig(**task["behaviour"]) == BehaviourConfig("random")
+
+
+def test_every_task_has_the_keys_of_custom() -> None:
+    ids = ["task.env.id=Pusher-v5", "task.dataset.id=me/pusher-v0"]
+    keys = set(compose_task("custom", *ids))
+    for name in set(TASKS) - {"custom"}:
+        assert set(compose_task(name)) == keys
