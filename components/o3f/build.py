@@ -1,0 +1,75 @@
+"""From a run's configuration to its objects; what the recipes share."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torchrl.data import ReplayBuffer
+
+from o3f.algorithms import Learner, make_learner
+from o3f.data import RewardRule, check_environment, dataset_info, load_minari, make_buffer, open_dataset
+from o3f.envs import EnvConfig, make_gym_env, make_raw_env
+
+
+def env_config(config: DictConfig) -> EnvConfig:
+    """Return the environment of ``config.task.env``."""
+    settings: Any = OmegaConf.to_container(config.task.env, resolve=True)
+    return EnvConfig(**settings)
+
+
+def learner(config: DictConfig) -> Learner:
+    """Build the learner of ``config.algorithm`` for the task's environment.
+
+    Torch's global stream is seeded with ``config.seed`` first: equal configurations give equal initial weights.
+    """
+    with contextlib.closing(make_gym_env(env_config(config), seed=config.seed)) as env:
+        sizes = [space.shape[-1] for space in (env.observation_space, env.action_space) if space.shape]
+    torch.manual_seed(config.seed)
+    settings: Any = OmegaConf.to_container(config.algorithm, resolve=True)
+    return make_learner(settings.pop("name"), *sizes, settings, torch.device(config.device))
+
+
+def buffer(
+    config: DictConfig, *, online_capacity: int = 0, online_fraction: float | None = None, folder: Any = None
+) -> tuple[ReplayBuffer, RewardRule, dict[str, Any]]:
+    """Load the dataset into a buffer with room for online rows.
+
+    Args:
+        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset.id=none`` is a buffer without a dataset.
+        online_capacity: number of online rows.
+        online_fraction: share of each batch drawn from them; None is uniform over all rows.
+        folder: where memory-mapped storage goes.
+
+    Returns:
+        The buffer, the reward rule for the online rows, and what the run records of the dataset.
+
+    Raises:
+        ValueError: faults of the data, or a dataset of another environment.
+        FileNotFoundError: the dataset is not here; the message says how to get it.
+    """
+    rule = RewardRule(**config.task.reward)
+    sizes = {"online_capacity": online_capacity, "online_fraction": online_fraction}
+    if config.dataset.id == "none":
+        rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
+        return rows, rule, {"dataset": None, "dataset_hash": None}
+    env = env_config(config)
+    open_dataset(config.dataset.id, download=config.dataset.download)
+    with contextlib.closing(make_raw_env(env)) as recorded:
+        check_environment(config.dataset.id, recorded)
+    rows = load_minari(
+        config.dataset.id,
+        batch_size=config.offline.batch_size,
+        reward=rule,
+        observation_keys=env.observation_keys,
+        action_scale=config.task.dataset.action_scale,
+        storage=config.dataset.storage,
+        storage_dir=folder,
+        max_transitions=config.dataset.max_transitions,
+        clip_actions=config.dataset.clip_actions,
+        **sizes,
+    )
+    info = dataset_info(rows)
+    return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash}

@@ -1,0 +1,47 @@
+"""The figures of an evaluation, as they are logged, printed and saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from tensordict.nn import TensorDictModuleBase
+
+from o3f.build import env_config
+from o3f.evaluation import Evaluation, evaluate, normalised_score
+from o3f.logging import RunLogger
+from o3f.progress import Progress
+
+
+def summarise(evaluation: Evaluation, config: DictConfig) -> dict[str, float]:
+    """Return the means over episodes.
+
+    Returns:
+        ``return`` (undiscounted, raw rewards), ``length`` (agent steps), ``score`` where the task has reference
+        returns (0 to 100), ``success`` (share of episodes) where the environment tells.
+    """
+    figures = {"return": float(np.mean(evaluation.returns)), "length": float(np.mean(evaluation.lengths))}
+    reference = config.task.score
+    if reference.min is not None and reference.max is not None:
+        figures["score"] = float(np.mean(normalised_score(evaluation.returns, reference.min, reference.max)))
+    if evaluation.successes is not None:
+        figures["success"] = float(np.mean(evaluation.successes))
+    return figures
+
+
+def evaluate_policy(policy: TensorDictModuleBase, config: DictConfig) -> dict[str, float]:
+    """Evaluate the plain policy (its deterministic action), always on the same episodes."""
+    settings = config.evaluation
+    evaluation = evaluate(policy, env_config(config), episodes=settings.episodes, seed=settings.seed)
+    return summarise(evaluation, config)
+
+
+def evaluate_and_log(
+    logger: RunLogger, progress: Progress, step: int, policy: TensorDictModuleBase, config: DictConfig
+) -> dict[str, Any]:
+    """Evaluate, log the figures as ``eval/*`` and print them in a line."""
+    figures = evaluate_policy(policy, config)
+    logger.log(step, {f"eval/{name}": value for name, value in figures.items()})
+    progress.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
+    return {"step": step, **figures}

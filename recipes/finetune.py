@@ -1,0 +1,136 @@
+"""Online fine-tuning: python recipes/finetune.py task=hopper/medium exploration=optimistic seed=0.
+
+The whole method is the loop of :func:`finetune`: the actor picks what is executed, the executed action is stored, and
+the update is the one used offline.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDictBase
+from torchrl.collectors import Collector
+from torchrl.envs import InitTracker, TransformedEnv
+
+from o3f import build
+from o3f.algorithms import Learner
+from o3f.checkpoint import load_component, load_latest, save
+from o3f.config import recipe
+from o3f.data import RewardRule, online_rows, restore_online
+from o3f.envs import make_env
+from o3f.exploration import make_actor
+from o3f.logging import RunLogger
+from o3f.pretraining import pretrain_shared
+from o3f.progress import Progress
+from o3f.reporting import evaluate_and_log, evaluate_policy
+from o3f.runs import RunFolder
+from o3f.stateful import StateOf
+
+
+@recipe("finetune")
+def main(config: DictConfig) -> None:
+    """Fine-tune, unless it is done already, and say what to do next."""
+    with RunFolder.open(config) as run:
+        if run.scores is None:
+            run.finish(finetune(config, run))
+        print(f"Fine-tuned: {run.path} {run.scores}")
+        print(f"Next: python recipes/evaluate.py run={run.path}  or  tensorboard --logdir {config.runs}")
+
+
+def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
+    """Act, store what was executed, update as offline; evaluate and save now and then. Returns the final scores."""
+    online = config.online
+    learner = build.learner(config)
+    start_from_pretrained(learner, config)
+    buffer, reward_rule, facts = build.buffer(
+        config,
+        online_capacity=online.steps,
+        online_fraction=online.online_fraction,
+        folder=run.path / "storage",
+    )
+    run.record_environment(**facts)
+
+    torch.manual_seed(config.seed + 1)  # another stream than the one of initial weights and offline batches
+    state = {"step": 0, "episode": 0, "saved": 0}
+    rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
+    components = {"learner": learner, "buffer": rows, "state": state}
+    resumed = load_latest(run.checkpoints, components) is not None
+    collector = make_collector(config, learner, state)
+
+    texts = {"config": OmegaConf.to_yaml(config, resolve=True)}
+    logger = RunLogger(run.path, state["step"] if resumed else None, texts=texts)
+    scores: dict[str, Any] = {}
+    with logger, Progress(f"online {run.path}", online.steps, state["step"], config.progress) as progress:
+        if not resumed:
+            scores = evaluate_and_log(logger, progress, 0, learner.policy, config)
+        started, first_step = time.monotonic(), state["step"]
+        episode_return, episode_length = 0.0, 0
+        for transition in collector:
+            step = state["step"] = state["step"] + 1
+            buffer.extend(with_rule(transition, reward_rule))
+            metrics = {}
+            if step > online.random_steps:
+                metrics = learner.update([buffer.sample() for _ in range(online.updates_per_step)])
+            episode_return += float(transition["next", "reward"])
+            episode_length += 1
+            progress.advance()
+
+            if step % online.log_every == 0:
+                logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
+                rate = (step - first_step) / (time.monotonic() - started)
+                logger.log_time(step, {"time/steps_per_second": rate})
+            if step % online.evaluate_every == 0 or step == online.steps:
+                scores = evaluate_and_log(logger, progress, step, learner.policy, config)
+            ended = bool(transition["next", "done"])
+            if ended:
+                logger.log(step, {"rollout/return": episode_return, "rollout/length": episode_length})
+                state["episode"] += 1
+                episode_return, episode_length = 0.0, 0
+            # Only at episode ends, so that a resumed run needs no state of the environment.
+            if step == online.steps or (ended and step - state["saved"] >= online.checkpoint_every):
+                state["saved"] = step
+                logger.flush()
+                save(run.checkpoints, step, components)
+    collector.shutdown()
+    return scores or {"step": online.steps, **evaluate_policy(learner.policy, config)}
+
+
+def start_from_pretrained(learner: Learner, config: DictConfig) -> None:
+    """Give the learner the state of a pre-trained one; pre-trains first where there is none yet."""
+    if config.pretrained == "none":
+        return
+    folder = pretrain_shared(config) if config.pretrained == "auto" else config.pretrained
+    learner.load_state_dict(load_component(f"{folder}/checkpoints", "learner"))
+
+
+def make_collector(config: DictConfig, learner: Learner, state: dict[str, int]) -> Collector:
+    """One environment, acting with the newest policy and critics, from the next episode on."""
+    streams = torch.get_rng_state()
+    env = make_env(build.env_config(config), seed=config.seed, first_episode=state["episode"])
+    if config.exploration.get("per") == "episode":
+        env = TransformedEnv(env, InitTracker())
+    collector = Collector(
+        env,
+        make_actor(learner.policy, learner.critic, config.exploration, env.action_spec),
+        frames_per_batch=1,
+        total_frames=config.online.steps - state["step"],
+        init_random_frames=max(0, config.online.random_steps - state["step"]),
+        track_traj_ids=False,
+        auto_register_policy_transforms=False,
+    )
+    torch.set_rng_state(streams)  # building a collector draws numbers, and must not when resuming
+    return collector
+
+
+def with_rule(transition: TensorDictBase, rule: RewardRule) -> TensorDictBase:
+    """Return the transition with the reward that the learner sees."""
+    transition = transition.copy()
+    transition["next"] = transition["next"].copy().set("reward", rule(transition["next", "reward"]))
+    return transition
+
+
+if __name__ == "__main__":
+    main()
