@@ -6,7 +6,6 @@ the update is the one used offline.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
@@ -18,13 +17,14 @@ from torchrl.envs import InitTracker, TransformedEnv
 from o3f import build
 from o3f.algorithms import Learner
 from o3f.checkpoint import load_component, load_latest, save
+from o3f.commands import command
 from o3f.config import recipe
 from o3f.data import RewardRule, online_rows, restore_online
 from o3f.envs import make_env
 from o3f.exploration import make_actor
 from o3f.logging import RunLogger
 from o3f.pretraining import pretrain_shared
-from o3f.progress import Progress
+from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.runs import RunFolder
 from o3f.stateful import StateOf
@@ -36,8 +36,9 @@ def main(config: DictConfig) -> None:
     with RunFolder.open(config) as run:
         if run.scores is None:
             run.finish(finetune(config, run))
-        print(f"Fine-tuned: {run.path} {run.scores}")
-        print(f"Next: python recipes/evaluate.py run={run.path}  or  tensorboard --logdir {config.runs}")
+        print(f"Fine-tuned: {run.path}: {run.scores}")
+        print(f"Next: {command('evaluate', f'run={run.path}', 'episodes=100')}")
+        print(f"      tensorboard --logdir {config.runs}")
 
 
 def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     with logger, Progress(f"online {run.path}", online.steps, state["step"], config.progress) as progress:
         if not resumed:
             scores = evaluate_and_log(logger, progress, 0, learner.policy, config)
-        started, first_step = time.monotonic(), state["step"]
+        clock = Stopwatch()
         episode_return, episode_length = 0.0, 0
         for transition in collector:
             step = state["step"] = state["step"] + 1
@@ -80,10 +81,10 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
 
             if step % online.log_every == 0:
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
-                rate = (step - first_step) / (time.monotonic() - started)
-                logger.log_time(step, {"time/steps_per_second": rate})
+                logger.log_time(step, {"time/steps_per_second": clock.rate(online.log_every)})
             if step % online.evaluate_every == 0 or step == online.steps:
-                scores = evaluate_and_log(logger, progress, step, learner.policy, config)
+                with clock.paused():
+                    scores = evaluate_and_log(logger, progress, step, learner.policy, config)
             ended = bool(transition["next", "done"])
             if ended:
                 logger.log(step, {"rollout/return": episode_return, "rollout/length": episode_length})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from o3f.commands import command, given_overrides
 from o3f.config import recipe
 from o3f.pretraining import pretrain
 
@@ -12,8 +13,8 @@ from o3f.pretraining import pretrain
 def main(config: DictConfig) -> None:
     """Train on the dataset alone and say what to do next."""
     folder = pretrain(config)
-    task = f"task={config.task.name}"
-    print(f"Pre-trained: {folder}\nNext: python recipes/finetune.py {task} pretrained={folder}")
+    print(f"Pre-trained: {folder}")
+    print(f"Next: {command('finetune', *given_overrides(), f'pretrained={folder}')}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from o3f import build
 from o3f.checkpoint import load_latest, save
 from o3f.logging import RunLogger
-from o3f.progress import Progress
-from o3f.reporting import evaluate_and_log
+from o3f.progress import Progress, Stopwatch
+from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.run_config import FREE_KEYS, leaves, plain
 from o3f.runs import RunFolder
 
@@ -61,18 +60,18 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
     settings, total = config.offline, config.offline.steps
     scores: dict[str, Any] = {}
-    started, started_at = time.monotonic(), done
+    clock = Stopwatch()
     with logger, Progress(f"offline {run.path}", total, done, enabled=config.progress) as progress:
         for step in range(done + 1, total + 1):
             metrics = learner.update([buffer.sample()])
             progress.advance()
             if step % settings.log_every == 0 or step == total:
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
-                rate = (step - started_at) / (time.monotonic() - started)
-                logger.log_time(step, {"time/updates_per_second": rate})
+                logger.log_time(step, {"time/updates_per_second": clock.rate(settings.log_every)})
             if step % settings.evaluate_every == 0 or step == total:
-                scores = evaluate_and_log(logger, progress, step, learner.policy, config)
+                with clock.paused():
+                    scores = evaluate_and_log(logger, progress, step, learner.policy, config)
             if step % settings.checkpoint_every == 0 or step == total:
                 logger.flush()
                 save(run.checkpoints, step, {"learner": learner})
-    return scores
+    return scores or {"step": total, **evaluate_policy(learner.policy, config)}

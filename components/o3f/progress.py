@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -57,3 +60,30 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+
+class Stopwatch:
+    """Rates of work over wall-clock time, without the pauses.
+
+    Examples:
+        >>> clock = Stopwatch()
+        >>> with clock.paused():
+        ...     pass
+        >>> clock.rate(100) > 0
+        True
+    """
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def rate(self, count: int) -> float:
+        """Return ``count`` over the seconds since the last call (or the start), and start anew."""
+        before, self._since = self._since, time.monotonic()
+        return count / max(self._since - before, 1e-9)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the block's time out."""
+        start = time.monotonic()
+        yield
+        self._since += time.monotonic() - start
