@@ -384,11 +384,16 @@ def test_only_forward_writes_and_only_two_entries() -> None:
 def test_priority_weights_count_in_every_loss() -> None:
     elements = make_loss(5, reduction="none")(make_batch(8))
     weights = torch.linspace(0.1, 2.0, 8)
-    for shape in ((8,), (8, 1)):
-        weighted = make_loss(5)(make_batch(8).set("priority_weight", weights.view(shape)))
+    for shape, key in (((8,), "priority_weight"), ((8, 1), "priority_weight"), ((8,), ("replay", "w"))):
+        loss = make_loss(5)
+        loss.set_keys(priority_weight=key)
+        weighted = loss(make_batch(8).set(key, weights.view(shape)))
         for name in LOSSES:
             expected = (elements[name] * weights).sum() / weights.sum()
             torch.testing.assert_close(weighted[name], expected)
+    loss.use_prioritized_weights = False
+    ignored = loss(make_batch(8).set(("replay", "w"), weights))
+    torch.testing.assert_close(ignored["loss_value"], elements["loss_value"].mean())
 
 
 def test_masked_elements_do_not_count() -> None:
@@ -440,6 +445,24 @@ def test_soft_update_moves_the_targets() -> None:
         source = loss.qvalue_network_params[name, "0"]
         torch.testing.assert_close(loss.target_qvalue_network_params[name, "0"], source - 0.75)
     assert not torch.equal(before, loss.target_qvalue_network(make_batch(4))["state_action_value"])
+
+
+@pytest.mark.parametrize("generic", [False, True])
+def test_update_targets_equals_soft_update(generic: bool) -> None:
+    loss = make_loss(2)
+    if generic:
+        critic = GenericEnsemble(separate_critics(loss.critic))
+        loss = IQLLoss(loss.actor_network, critic, loss.value_network)
+    updater = SoftUpdate(loss, tau=0.25)
+    twin = copy.deepcopy(loss)
+    for module in (loss, twin):
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.add_(1.0)
+    updater.step()
+    twin.update_targets(0.25)
+    torch.testing.assert_close(dict(loss.state_dict()), dict(twin.state_dict()))
+    torch.testing.assert_close(dict(loss(make_batch(4))), dict(twin(make_batch(4))))
 
 
 def test_missing_target_updater_is_announced() -> None:

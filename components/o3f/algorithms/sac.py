@@ -73,7 +73,7 @@ def _tanh_gaussian_policy(sizes: Sequence[int], device: torch.device | str | Non
         network,
         in_keys=["loc", "scale"],
         out_keys=["action"],
-        spec=Bounded(low=-1.0, high=1.0, shape=(sizes[-1],), device=device),
+        spec=Bounded(low=-1.0, high=1.0, shape=torch.Size(sizes[-1:]), device=device),
         distribution_class=TanhNormal,
     )
 

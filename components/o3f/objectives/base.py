@@ -27,7 +27,7 @@ class BoundLoss(LossModule):
 
     default_value_estimator = ValueEstimators.TD0
     SUPPORTED_VALUE_ESTIMATORS = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
-    _in_keys: list[NestedKey] | None = None
+    _in_keys: list[Any] | None = None
 
     def _add_network(
         self,
@@ -38,29 +38,30 @@ class BoundLoss(LossModule):
         frozen: Iterable[nn.Parameter] = (),
     ) -> None:
         """Register a network; those of its Parameters that are in ``frozen`` are constants to this loss."""
-        frozen = set(frozen)
-        self.convert_to_functional(network, name, create_target_params=target, compare_against=frozen)
-        if not frozen.isdisjoint(network.parameters()):
-            self.__dict__[name] = deepcopy(network)  # its shared layers become constants in this copy alone
-            self._join(name)
+        constants: list[Any] = list(frozen)
+        module: Any = network
+        self.convert_to_functional(module, name, create_target_params=target, compare_against=constants)
+        if not set(constants).isdisjoint(network.parameters()):
+            self._join(name, deepcopy(network))  # only in this copy are the layers it shares constants
         if target:
-            self.__dict__[f"target_{name}"] = deepcopy(network)
-            self._join(f"target_{name}")
+            self._join(f"target_{name}", deepcopy(network))
 
-    def _join(self, name: str) -> None:
-        """Let the module ``name`` hold the tensors of ``{name}_params``."""
-        module = self.__dict__[name]
-        self._modules[f"{name}_params"].to_module(module, preserve_module_state=False)
+    def _join(self, name: str, module: nn.Module) -> None:
+        """Let ``module`` hold the tensors of ``{name}_params`` and be this loss's ``name``."""
+        params: Any = self._modules[f"{name}_params"]
+        params.to_module(module, preserve_module_state=False)
         for part in module.modules():
             if isinstance(part, TensorDictParams):
                 part._reset_params()  # to_module leaves the old tensors in its list of parameters
+        object.__setattr__(self, name, module)  # not a child: its parameters are registered already
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Join networks and parameters of a copied or unpickled loss: tensordict has copied them apart."""
         super().__setstate__(state)
-        for name in self._modules:
-            if name.endswith("_params"):
-                self._join(name.removesuffix("_params"))
+        for key in self._modules:
+            if key.endswith("_params"):
+                name = key.removesuffix("_params")
+                self._join(name, self.__dict__[name])
 
     @torch.no_grad()
     def update_targets(self, tau: float) -> None:
@@ -68,15 +69,15 @@ class BoundLoss(LossModule):
         sources: list[Tensor] = []
         targets: list[Tensor] = []
         for name in self._has_update_associated:
-            if (target := self._modules.get(f"target_{name}_params")) is not None:
-                held = dict(target.named_buffers())
-                trained = {
-                    k: p for k, p in self._modules[f"{name}_params"].named_parameters() if p.requires_grad
-                }
-                sources += trained.values()
-                targets += (held[key] for key in trained)
+            params, target = self._modules[f"{name}_params"], self._modules.get(f"target_{name}_params")
             self._has_update_associated[name] = True
-        torch._foreach_lerp_(targets, sources, tau)
+            if params is None or target is None:
+                continue
+            held = dict(target.named_buffers())
+            trained = {key: value for key, value in params.named_parameters() if value.requires_grad}
+            sources += trained.values()
+            targets += (held[key] for key in trained)
+        torch._foreach_lerp_(targets, sources, tau)  # pyright: ignore[reportPrivateImportUsage]
 
     def _adopt_key(self, name: str, written: Sequence[NestedKey]) -> None:
         """Take over the key a network writes if that is not the default one."""
@@ -84,15 +85,15 @@ class BoundLoss(LossModule):
             setattr(self.tensor_keys, name, written[-1])
 
     @property
-    def in_keys(self) -> list[NestedKey]:
+    def in_keys(self) -> list[Any]:
         """The entries this loss reads."""
         return self._in_keys or self._set_in_keys()
 
     @in_keys.setter
-    def in_keys(self, keys: list[NestedKey]) -> None:
-        self._in_keys = keys
+    def in_keys(self, value: list[Any]) -> None:
+        self._in_keys = value
 
-    def _set_in_keys(self) -> list[NestedKey]:
+    def _set_in_keys(self) -> list[Any]:
         now, following = self._read_keys()
         self._in_keys = key_list([*now, *(("next", key) for key in following)])
         return self._in_keys
@@ -105,7 +106,7 @@ class BoundLoss(LossModule):
         self, value_type: ValueEstimators | None = None, **hyperparams: Any
     ) -> BoundLoss:
         """Choose the bootstrapped target: ``make_value_estimator(gamma=0.99)`` for TD(0), or TD(1), TD(λ)."""
-        value_type, hyperparams = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
+        value_type, options = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
         if value_type is not None:
             names = ("value", "reward", "done", "terminated")
             dispatch_value_estimator(
@@ -113,13 +114,15 @@ class BoundLoss(LossModule):
                 value_type,
                 supported=self.SUPPORTED_VALUE_ESTIMATORS,
                 tensor_keys={name: getattr(self.tensor_keys, name) for name in names},
-                **{"device": self._default_device, **hyperparams},
+                **{"device": self._default_device, **(options or {})},
             )
         return self
 
     def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
         """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""
-        weights = self._maybe_get_priority_weight(tensordict)
+        weights = None
+        if self.use_prioritized_weights:  # TorchRL's own look-up fails for a nested key
+            weights = tensordict.get(self.tensor_keys.priority_weight, None)
         if weights is not None:
             weights = weights.reshape(loss.shape)
         reduced: Tensor = self._reduce_loss(loss, tensordict=tensordict, weights=weights)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING
 
 import torch
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 
-from o3f.modules import EnsembleQValue
-
-if TYPE_CHECKING:
-    from o3f.modules import GenericEnsemble
+from o3f.modules import EnsembleQValue, GenericEnsemble
 
 
 def critic_ensemble(
@@ -37,7 +33,7 @@ def critic_ensemble(
     if isinstance(qvalue_network, Sequence):
         _check_number(len(qvalue_network), num_qvalue_nets, "list of critics")
         return EnsembleQValue.from_modules(qvalue_network)
-    if hasattr(qvalue_network, "num_critics"):
+    if isinstance(qvalue_network, EnsembleQValue | GenericEnsemble):
         _check_number(qvalue_network.num_critics, num_qvalue_nets, "ensemble")
         return qvalue_network
     count = 2 if num_qvalue_nets is None else num_qvalue_nets

@@ -12,21 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
 from torch import Tensor
+from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
+from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import Aggregation, advantage_weights, aggregate_critics, expectile_loss
-
-if TYPE_CHECKING:
-    from o3f.modules import EnsembleQValue, GenericEnsemble
 
 
 class IQLLoss(BoundLoss):
@@ -80,7 +79,7 @@ class IQLLoss(BoundLoss):
     """
 
     @dataclass
-    class _AcceptedKeys:
+    class _AcceptedKeys(LossModule._AcceptedKeys):
         value: NestedKey = "state_value"
         action: NestedKey = "action"
         log_prob: NestedKey = "_log_prob"
@@ -91,10 +90,9 @@ class IQLLoss(BoundLoss):
         done: NestedKey = "done"
         terminated: NestedKey = "terminated"
 
-    tensor_keys: _AcceptedKeys
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
     default_keys = _AcceptedKeys
     _schedulable_buffers = frozenset({"expectile", "temperature"})
-    out_keys = ["loss_actor", "loss_qvalue", "loss_value", "entropy"]  # noqa: RUF012
 
     actor_network: ProbabilisticTensorDictSequential
     actor_network_params: TensorDictParams
@@ -126,6 +124,7 @@ class IQLLoss(BoundLoss):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.out_keys = ["loss_actor", "loss_qvalue", "loss_value", "entropy"]
         if not 0 < expectile < 1:
             raise ValueError(f"expectile is {expectile}; expected a number between 0 and 1, both excluded.")
         if temperature < 0:
@@ -241,7 +240,7 @@ class IQLLoss(BoundLoss):
         values = values.detach()
         return loss, {"td_error": (values - target).square(), "state_action_value": values}
 
-    @dispatch
+    @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Return the three losses and the policy's ``entropy``, all from the networks as they are now.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential
@@ -36,8 +36,8 @@ class EnsembleSACLoss(SACLoss):
         critic: EnsembleQValue | GenericEnsemble,
         **kwargs: Any,
     ) -> None:
-        # None keeps TorchRL from drawing the critic's weights anew, once for each copy.
-        super().__init__(actor_network, critic, num_qvalue_nets=None, **kwargs)
+        module, no_copies = cast(Any, critic), cast(Any, None)  # TorchRL's copies would be drawn anew
+        super().__init__(actor_network, module, num_qvalue_nets=no_copies, **kwargs)
 
     def _make_vmap(self) -> None:
         """There is no vmap to prepare."""
