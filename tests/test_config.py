@@ -208,14 +208,15 @@ def test_in_a_sweep_one_failure_is_told_at_once_and_the_others_run(run):
     assert "Traceback" not in errors
 
 
-def test_called_with_a_configuration_a_recipe_is_a_function(run, tmp_path):
-    run(body="config.seen.append(config.seed); config.batch_size > 8 and int('x')")
+def test_called_with_a_configuration_a_recipe_is_a_function(run, tmp_path, capsys):
+    run(body=SHOW + "; config.seed == 9 and int('x')")
     main = runpy.run_path(str(tmp_path / "project/recipes/train.py"))["main"]
-    config = OmegaConf.create({"seed": 5, "seen": [], "batch_size": 8})
-    assert main(config) is None
-    assert config.seen == [5]
+    config = OmegaConf.create({"seed": 5, "copied": "${seed}"})
+    main(config)
+    assert ran(capsys.readouterr().out) == [{"seed": 5, "copied": 5}]
+    assert OmegaConf.to_container(config) == {"seed": 5, "copied": "${seed}"}
     with pytest.raises(ValueError, match="invalid literal"):
-        main(OmegaConf.create({"seed": 5, "seen": [], "batch_size": 9}))
+        main(OmegaConf.create({"seed": 9}))
 
 
 def test_a_recipe_of_an_installed_package_finds_its_configuration(run, tmp_path):

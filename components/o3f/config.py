@@ -16,6 +16,7 @@ writes nothing: no ``outputs`` folder, no log. Exit codes stand in :mod:`o3f.err
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -73,6 +74,7 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
 
 
 def _run(function: Function, config: DictConfig) -> None:
+    config = copy.deepcopy(config)
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         OmegaConf.resolve(config)
