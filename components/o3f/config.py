@@ -34,6 +34,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import o3f.assets  # noqa: F401  (registers the resolver ${asset:NAME})
 from o3f.config_errors import exit_code, explain_overrides, report
 from o3f.errors import ConfigError
 from o3f.options import check_keys, require, require_range

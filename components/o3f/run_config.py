@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from o3f.errors import ConfigError
 
 #: What may differ when a run is continued: where and how it runs, not what it computes.
-FREE_KEYS = frozenset({"runs", "resume", "progress", "device", "threads", "dataset.download"})
+FREE_KEYS = frozenset({"runs", "resume", "progress", "device", "threads", "dataset.download", "task.behaviour.path"})
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 

@@ -11,7 +11,7 @@ from o3f.data.observations import ObservationLayout, observation_layout
 from o3f.data.reading import DatasetInfo, dataset_hash, read_minari
 from o3f.data.rewards import RewardRule, return_range_scale
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
-from o3f.data.source import open_dataset
+from o3f.data.source import is_local, open_dataset
 
 __all__ = [
     "ROW_KEYS",
@@ -29,6 +29,7 @@ __all__ = [
     "dataset_hash",
     "dataset_info",
     "hash_rows",
+    "is_local",
     "load_minari",
     "make_buffer",
     "observation_layout",

@@ -29,10 +29,9 @@ def open_dataset(
         FileNotFoundError: if the dataset is not there; the message says how to get it.
         RuntimeError: if the download fails or the files cannot be read.
     """
-    check_dataset_id(dataset_id)
     folder = datasets_root(root)
     data = folder / dataset_id / "data"
-    if not data.exists():
+    if not is_local(dataset_id, root):
         if not download:
             raise FileNotFoundError(
                 f"Dataset '{dataset_id}' is not in {folder}. {_how_to_get(dataset_id, folder)}"
@@ -43,6 +42,12 @@ def open_dataset(
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise unreadable(dataset_id, data, error) from error
     return minari.MinariDataset(storage)
+
+
+def is_local(dataset_id: str, root: str | Path | None = None) -> bool:
+    """Whether a dataset is in the folder, so that opening it needs no download."""
+    check_dataset_id(dataset_id)
+    return (datasets_root(root) / dataset_id / "data").exists()
 
 
 def check_dataset_id(dataset_id: str) -> None:

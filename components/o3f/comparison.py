@@ -1,0 +1,140 @@
+"""Several arms over several seeds: their figures, a table and curves with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from o3f.logging import read_csv
+from o3f.statistics import t_interval, verdict
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What the comparison needs of one fine-tuning run, from its ``metrics.csv``.
+
+    Attributes:
+        evaluated: mean return of the plain policy by online step; step 0 is the offline agent.
+        collected: return of every whole episode played while collecting, by the online step of its end.
+    """
+
+    evaluated: dict[int, float]
+    collected: dict[int, float]
+
+    @property
+    def offline(self) -> float:
+        """Return before fine-tuning."""
+        return self.evaluated[0]
+
+    @property
+    def final(self) -> float:
+        """Return after fine-tuning."""
+        return self.evaluated[max(self.evaluated)]
+
+    @property
+    def collecting(self) -> float:
+        """Mean return of the episodes played online."""
+        return float(np.mean(list(self.collected.values())))
+
+
+def read_curves(run: str | Path) -> Curves:
+    """Read the curves of a run folder.
+
+    Raises:
+        ValueError: if the run has no evaluation at step 0 or no finished episode.
+    """
+    rows = read_csv(Path(run, "metrics.csv"))
+    curves = Curves(
+        {step: value for step, tag, value in rows if tag == "eval/return"},
+        {step: value for step, tag, value in rows if tag == "rollout/return"},
+    )
+    if 0 not in curves.evaluated or not curves.collected:
+        raise ValueError(f"{run} holds no fine-tuning run with an offline evaluation and a finished episode.")
+    return curves
+
+
+def comparison_table(arms: Mapping[str, Sequence[Curves]], confidence: float = 0.95) -> Table:
+    """Return a table of returns: before, after, the change paired by seed, and while collecting.
+
+    Args:
+        arms: by label, one entry a seed, in the same order of seeds in every arm.
+        confidence: of the Student intervals over seeds.
+    """
+    seeds = len(next(iter(arms.values())))
+    table = Table(title=f"Mean return ± {confidence:.0%} interval over {seeds} seeds")
+    for name in ("acting", "offline", "after", "change", "", "while collecting", "against offline"):
+        table.add_column(name, justify="left" if name in ("acting", "") else "right", no_wrap=True)
+    for label, runs in arms.items():
+        change = t_interval([run.final - run.offline for run in runs], confidence)
+        cells = [
+            t_interval([run.offline for run in runs], confidence),
+            t_interval([run.final for run in runs], confidence),
+            change,
+            verdict(change),
+            t_interval([run.collecting for run in runs], confidence),
+            t_interval([run.collecting - run.offline for run in runs], confidence),
+        ]
+        table.add_row(label, *map(str, cells))
+    return table
+
+
+def paired_differences(arms: Mapping[str, Sequence[Curves]], confidence: float = 0.95) -> list[str]:
+    """Return a line for each other arm: the first one's advantage, paired by seed.
+
+    Args:
+        arms: as in :func:`comparison_table`; the first is compared with the others.
+        confidence: of the intervals.
+    """
+    (first, ours), *others = arms.items()
+    lines = []
+    for label, theirs in others:
+        pairs = list(zip(ours, theirs, strict=True))
+        final = t_interval([a.final - b.final for a, b in pairs], confidence)
+        collecting = t_interval([a.collecting - b.collecting for a, b in pairs], confidence)
+        lines.append(f"{first} minus {label}: after {final}, while collecting {collecting}")
+    return lines
+
+
+def plot_arms(
+    arms: Mapping[str, Sequence[Curves]], path: str | Path, *, title: str = "", confidence: float = 0.95
+) -> Path:
+    """Draw evaluation curves and returns while collecting, means and intervals over seeds, as one PNG.
+
+    Args:
+        arms: as in :func:`comparison_table`.
+        path: of the picture.
+        title: above it.
+        confidence: of the shaded intervals.
+
+    Returns:
+        The picture's path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, kind in zip(panels, ("evaluated", "collected"), strict=True):
+        for label, runs in arms.items():
+            curves = [getattr(run, kind) for run in runs]
+            steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+            intervals = [t_interval([curve[step] for curve in curves], confidence) for step in steps]
+            line = panel.plot(steps, [each.mean for each in intervals], marker="o", ms=3, label=label)
+            low, high = [each.low for each in intervals], [each.high for each in intervals]
+            panel.fill_between(steps, low, high, color=line[0].get_color(), alpha=0.15, lw=0)
+        panel.set_xlabel("online step")
+        panel.grid(alpha=0.3)
+    offline = float(np.mean([run.offline for runs in arms.values() for run in runs]))
+    for panel in panels:
+        panel.axhline(offline, color="grey", ls="--", lw=1, label="offline agent")
+    panels[0].set_title("The trained policy, evaluated")
+    panels[0].set_ylabel("return of an episode")
+    panels[1].set_title("Episodes played while collecting")
+    panels[1].legend()
+    figure.suptitle(title)
+    FigureCanvasAgg(figure).print_png(str(path))
+    return Path(path)
