@@ -37,6 +37,12 @@ def config(tmp_path):
     }
 
 
+def begin(config):
+    """Open the folder and log something: from now on it holds a run."""
+    with RunFolder.open(config) as run:
+        (run.path / "metrics.csv").write_text("step,tag,value\n")
+
+
 def test_the_folder_follows_from_the_configuration(config, tmp_path):
     assert run_path(config) == tmp_path / "runs/first/hopper-medium-iql-optimistic/seed3"
     del config["exploration"]
@@ -56,7 +62,7 @@ def test_the_resolved_configuration_is_written_before_anything_else(config):
 
 
 def test_another_configuration_is_refused_with_the_differences(config):
-    RunFolder.open(config).close()
+    begin(config)
     other = {
         **config,
         "algorithm": {"name": "iql", "temperature": 3.0},
@@ -74,8 +80,26 @@ def test_another_configuration_is_refused_with_the_differences(config):
     RunFolder.open(config).close()  # the refusal let go of the lock and changed nothing
 
 
+def test_what_failed_before_it_began_is_not_in_the_way(config):
+    with RunFolder.open({**config, "threads": 7, "dataset": {"id": "mistyped"}}) as run:
+        run.record_environment(dataset_hash="abc")
+    with RunFolder.open({**config, "resume": "never"}) as run:
+        assert "mistyped" not in (run.path / "config.yaml").read_text()
+        run.record_environment(dataset_hash="xyz")
+        assert json.loads((run.path / "env.json").read_text())["dataset_hash"] == "xyz"
+
+
+@pytest.mark.parametrize("result", ["metrics.csv", "done.json", "checkpoints/step_000000000005.ckpt"])
+def test_any_result_protects_a_run(config, result):
+    with RunFolder.open(config) as run:
+        run.checkpoints.mkdir()
+        (run.path / result).touch()
+    with pytest.raises(ConfigError, match=r"task\.sigma: 0\.2 -> 0\.1"):
+        RunFolder.open({**config, "task": {"name": "hopper-medium", "sigma": 0.1}})
+
+
 def test_documented_keys_may_differ(config):
-    RunFolder.open(config).close()
+    begin(config)
     for change in ({"threads": 2}, {"resume": "auto", "progress": False}, {"dataset": {"download": True}}):
         RunFolder.open({**config, **change}).close()
     with pytest.raises(ConfigError, match=r"dataset\.id: \(absent\) -> b"):
@@ -128,6 +152,7 @@ def test_a_finished_run_keeps_its_scores(config):
 def test_env_json_tells_versions_and_facts(config):
     with RunFolder.open(config) as run:
         run.record_environment(dataset="d", dataset_hash="abc")
+        (run.path / "metrics.csv").touch()
         written = json.loads((run.path / "env.json").read_text())
         assert written["torch"] == torch.__version__
         assert (written["seed"], written["dataset_hash"]) == (3, "abc")
@@ -141,6 +166,7 @@ def test_another_version_or_thread_count_only_warns(config, monkeypatch):
     here = runs.provenance()
     with RunFolder.open(config) as run:
         run.record_environment()
+        (run.path / "metrics.csv").touch()
         monkeypatch.setattr(runs, "provenance", lambda: {**here, "torch": "9.9", "threads": 77})
         with pytest.warns(UserWarning, match=r"torch: .* -> 9\.9, threads: .* -> 77.*not bit-exact"):
             run.record_environment()

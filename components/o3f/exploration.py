@@ -8,7 +8,7 @@ from typing import Any
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import TensorSpec
 
-from o3f.options import check_keys
+from o3f.errors import ConfigError
 from o3f.modules import (
     GaussianCandidates,
     GaussianNoiseActor,
@@ -18,75 +18,94 @@ from o3f.modules import (
     UpperConfidenceBound,
     matched_sigma,
 )
+from o3f.options import check_keys, require, require_range
 
-Options = Mapping[str, Any]
+Options = dict[str, Any]
+Module = TensorDictModuleBase
 
 
-def make_actor(
-    policy: TensorDictModuleBase, critic: TensorDictModuleBase, exploration: Options, spec: TensorSpec
-) -> TensorDictModuleBase:
+def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], spec: TensorSpec) -> Module:
     """Build the actor that collects data.
 
-    Every kind is the plain policy under a deterministic exploration type, draws from torch's global stream and shares
-    the parameters of ``policy`` and ``critic``, so that it always acts with the newest ones.
+    Every kind is the plain policy under a deterministic exploration type, draws from torch's global stream and
+    shares the parameters of ``policy`` and ``critic``, so that it always acts with the newest ones.
 
     Args:
         policy: writes ``action`` ``[*B, A]`` in [-1, 1].
         critic: writes ``state_action_value`` ``[*B, m]``.
-        exploration: ``kind`` and its options, as in ``conf/exploration``:
+        exploration: ``kind`` and all its options, as in ``conf/exploration``:
             ``optimistic`` (num_candidates, sigma, omega, centre, include_base, clip_margin),
-            ``noise`` (sigma), ``matched_noise`` and ``random_rank`` (num_candidates, sigma, per), ``policy``.
+            ``random_rank`` (num_candidates, sigma, per), ``noise`` (sigma),
+            ``matched_noise`` (num_candidates, sigma), ``policy``. ``sigma`` is a number or a list with one for
+            each action dimension (``matched_noise``: a number).
         spec: bounds of the action.
 
     Raises:
-        ConfigError: if the kind or an option is unknown; the nearest names are told.
+        ConfigError: an option that the kind does not have (the message has the nearest names), one that is missing,
+            or a value out of its range.
     """
-    options = dict(exploration)
+    options = {str(key): value for key, value in exploration.items()}
     kind = options.pop("kind", None)
     check_keys([kind], KINDS, "exploration.kind")
-    return KINDS[str(kind)](policy, critic, options, spec)
+    make, known = KINDS[str(kind)]
+    where = f"exploration={kind}"
+    check_keys(options, known, where)
+    missing = [name for name in known if name not in options]
+    require(not missing, f"{where}: no value for {', '.join(missing)}.")
+    _check_numbers(options, int(spec.shape[-1]))
+    try:
+        return make(policy, critic, options, spec)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
-def _optimistic(
-    policy: TensorDictModuleBase, critic: TensorDictModuleBase, options: Options, spec: TensorSpec
-) -> TensorDictModuleBase:
-    options = dict(options)
-    omega = float(options.pop("omega", 0.0))
+def _check_numbers(options: Options, action_dim: int) -> None:
+    if "num_candidates" in options:
+        require_range({"exploration": options}, "exploration.num_candidates", "[1, inf)", integer=True)
+    if "sigma" in options:
+        sigma = options["sigma"] = _plain(options["sigma"])
+        sigmas = sigma if isinstance(sigma, list) else [sigma]
+        for value in sigmas:
+            require_range({"exploration": {"sigma": value}}, "exploration.sigma", "[0, inf)")
+        fits = not isinstance(sigma, list) or len(sigma) == action_dim
+        require(fits, f"exploration.sigma: found {len(sigmas)} numbers for {action_dim} action dimensions.")
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | None) else list(value)
+
+
+def _optimistic(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    omega = float(options.pop("omega"))
     scorer = UpperConfidenceBound(omega) if omega else MeanScore()
     return OptimisticActor(policy, critic, sampler=GaussianCandidates(**options), scorer=scorer, spec=spec)
 
 
-def _random_rank(
-    policy: TensorDictModuleBase, critic: TensorDictModuleBase, options: Options, spec: TensorSpec
-) -> TensorDictModuleBase:
-    options = dict(options)
-    scorer = RandomRank(options.pop("per", "step"))
+def _random_rank(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    scorer = RandomRank(options.pop("per"))
     return OptimisticActor(policy, critic, sampler=GaussianCandidates(**options), scorer=scorer, spec=spec)
 
 
-def _noise(
-    policy: TensorDictModuleBase, critic: TensorDictModuleBase, options: Options, spec: TensorSpec
-) -> TensorDictModuleBase:
-    return GaussianNoiseActor(policy, **options, spec=spec)
+def _noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return GaussianNoiseActor(policy, options["sigma"], spec=spec)
 
 
-def _matched_noise(
-    policy: TensorDictModuleBase, critic: TensorDictModuleBase, options: Options, spec: TensorSpec
-) -> TensorDictModuleBase:
-    sigma = matched_sigma(float(options["sigma"]), int(options["num_candidates"]), int(spec.shape[-1]))
-    return GaussianNoiseActor(policy, sigma=sigma, spec=spec)
+def _matched_noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    sigma = matched_sigma(float(options["sigma"]), options["num_candidates"], int(spec.shape[-1]))
+    return GaussianNoiseActor(policy, sigma, spec=spec)
 
 
-def _policy(
-    policy: TensorDictModuleBase, critic: TensorDictModuleBase, options: Options, spec: TensorSpec
-) -> TensorDictModuleBase:
+def _policy(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
     return policy
 
 
-KINDS: dict[str, Callable[[TensorDictModuleBase, TensorDictModuleBase, Options, TensorSpec], Any]] = {
-    "optimistic": _optimistic,
-    "noise": _noise,
-    "matched_noise": _matched_noise,
-    "random_rank": _random_rank,
-    "policy": _policy,
+_CANDIDATES = ("num_candidates", "sigma")
+
+#: How each kind is made, and its options.
+KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], tuple[str, ...]]] = {
+    "optimistic": (_optimistic, (*_CANDIDATES, "omega", "centre", "include_base", "clip_margin")),
+    "random_rank": (_random_rank, (*_CANDIDATES, "per")),
+    "noise": (_noise, ("sigma",)),
+    "matched_noise": (_matched_noise, _CANDIDATES),
+    "policy": (_policy, ()),
 }

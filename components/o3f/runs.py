@@ -63,7 +63,8 @@ class RunFolder:
             timeout: seconds to wait for another process to finish with the folder; -1 waits for ever.
 
         Raises:
-            ConfigError: another configuration is there (the message lists the differences), or ``never``.
+            ConfigError: a run of another configuration is there (the message lists the differences), or ``never``
+                and a run. What failed before it logged or saved anything is no run.
             CheckpointError: ``must``, and there is nothing to resume.
             ResourceError: another process has the folder; the message says which.
         """
@@ -87,7 +88,7 @@ class RunFolder:
 
     def _claim(self, settings: dict[str, Any], resume: str, free_keys: Collection[str]) -> None:
         file = self.path / "config.yaml"
-        if not file.exists():
+        if not (file.exists() and self._begun()):
             write_text(file, OmegaConf.to_yaml(OmegaConf.create(settings)))
         elif resume == "never":
             raise ConfigError(f"resume=never, but {self.path} holds a run; use another name, or delete it.")
@@ -98,6 +99,11 @@ class RunFolder:
                 + "\nGive this run another name (name=...), or delete that folder."
             )
         clear_stage(self.checkpoints)
+
+    def _begun(self) -> bool:
+        # A run that failed before (no dataset, say) must not stand in the way of the corrected one.
+        results = any((self.path / name).exists() for name in ("metrics.csv", "done.json"))
+        return results or bool(checkpoints(self.checkpoints))
 
     def record_environment(self, **facts: Any) -> None:
         """Write ``env.json``, or compare with the one written when the run began.
@@ -111,7 +117,7 @@ class RunFolder:
         """
         file = self.path / "env.json"
         now = json.loads(json.dumps({**provenance(), "seed": self._seed, **facts}))
-        if not file.exists():
+        if not (file.exists() and self._begun()):
             write_text(file, json.dumps(now, indent=2) + "\n")
             return
         then = json.loads(file.read_text(encoding="utf-8"))
