@@ -1,6 +1,7 @@
 """GaussianCandidates and NoiseSource: where candidates lie, and where their randomness comes from."""
 
 import copy
+import multiprocessing
 import os
 import pickle
 
@@ -154,24 +155,25 @@ def test_a_generator_leaves_the_global_stream_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_copy_in_another_process_draws_other_numbers_reproducibly(monkeypatch):
-    """Simulates two spawned workers that a collector's set_seed gave the seeds 1 and 2."""
+@pytest.mark.parametrize("started_by", ["multiprocessing", "something else"])
+def test_a_copy_in_another_process_draws_other_numbers_reproducibly(monkeypatch, started_by):
+    """Simulates workers: of multiprocessing, known by their names, or others, known by their seeds."""
     here = NoiseSource(seeded(5))
-    sent = pickle.dumps(here)
-    drawn = {}
-    process = os.getpid()
-    with torch.random.fork_rng():
-        for name, seed in {"one": 1, "two": 2, "one again": 1}.items():
-            process += 1
-            monkeypatch.setattr(os, "getpid", lambda process=process: process)
-            torch.manual_seed(seed)
-            worker = pickle.loads(sent)
-            drawn[name] = torch.stack([worker.normal((8,), like=torch.zeros(())) for _ in range(2)])
+    sent, like, drawn = pickle.dumps(here), torch.zeros(()), []
+    parent = multiprocessing.current_process() if started_by == "multiprocessing" else None
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    for process, identity in ((-1, 1), (-2, 2), (-3, 1)):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        monkeypatch.setattr(torch, "initial_seed", lambda identity=identity: identity)
+        monkeypatch.setattr(multiprocessing.current_process(), "name", f"Process-{identity}")
+        worker = pickle.loads(sent)
+        drawn.append(torch.stack([worker.normal((8,), like) for _ in range(2)]))
     monkeypatch.undo()
-    assert torch.equal(drawn["one"], drawn["one again"])
-    assert not torch.equal(drawn["one"], drawn["two"])
-    local = here.normal((8,), like=torch.zeros(()))
-    assert all(not torch.equal(local, numbers[0]) for numbers in drawn.values())
+    one, two, one_again = drawn
+    assert torch.equal(one, one_again)
+    assert not torch.isclose(one, two).any()
+    assert not torch.isclose(one[0], one[1]).any()
+    assert not torch.isclose(here.normal((8,), like), one[0]).any()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

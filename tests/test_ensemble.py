@@ -184,8 +184,12 @@ def test_sizes_must_be_positive(sizes):
         EnsembleQValue(*sizes)
 
 
-def torchrl_critic(activation: type[nn.Module] = nn.ReLU, norm: bool = False, **kwargs) -> ValueOperator:
-    norms = {"norm_class": nn.LayerNorm, "norm_kwargs": {"normalized_shape": 8}} if norm else {}
+def torchrl_critic(activation: type[nn.Module] = nn.ReLU, norm=None, **kwargs) -> ValueOperator:
+    norms = (
+        {"norm_class": nn.LayerNorm, "norm_kwargs": {"normalized_shape": 8, **norm}}
+        if norm is not None
+        else {}
+    )
     network = MLP(5, 1, num_cells=[8, 8], activation_class=activation, **norms, **kwargs)
     return ValueOperator(network, in_keys=["observation", "action"])
 
@@ -196,7 +200,8 @@ def sequential_critic() -> TensorDictModule:
 
 CRITICS = {
     "relu": (torchrl_critic, EnsembleQValue),
-    "layer norm": (lambda: torchrl_critic(norm=True), EnsembleQValue),
+    "layer norm": (lambda: torchrl_critic(norm={}), EnsembleQValue),
+    "layer norm, another eps": (lambda: torchrl_critic(norm={"eps": 0.1}), GenericEnsemble),
     "sequential": (sequential_critic, EnsembleQValue),
     "tanh": (lambda: torchrl_critic(nn.Tanh), GenericEnsemble),
     "no last bias": (lambda: torchrl_critic(bias_last_layer=False), GenericEnsemble),
@@ -225,7 +230,7 @@ def test_from_modules_gives_each_critics_numbers(name, batch):
 
 
 def test_from_modules_copies_weights_exactly_and_keeps_the_dtype():
-    critics = [torchrl_critic(norm=True).double() for _ in range(3)]
+    critics = [torchrl_critic(norm={}).double() for _ in range(3)]
     stacked = EnsembleQValue.from_modules(critics)
     generic = GenericEnsemble(critics)
     for member, critic in enumerate(critics):
@@ -256,13 +261,15 @@ def test_a_generic_ensemble_owns_only_its_stacked_weights():
 
 
 def test_a_generic_ensemble_obeys_train_and_eval():
-    ensemble = EnsembleQValue.from_modules([torchrl_critic(dropout=0.5) for _ in range(3)])
+    critics = [torchrl_critic(dropout=0.5) for _ in range(3)]
+    ensemble = EnsembleQValue.from_modules(critics)
     td = inputs(4)
     noisy = [ensemble(td.clone())["state_action_value"] for _ in range(2)]
     assert not torch.equal(*noisy)
     ensemble.eval()
     quiet = [ensemble(td.clone())["state_action_value"] for _ in range(2)]
     assert torch.equal(*quiet)
+    assert all(module.training for critic in critics for module in critic.modules())
 
 
 def test_from_modules_refuses_what_it_cannot_stack():

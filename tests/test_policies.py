@@ -52,7 +52,7 @@ def test_the_standard_deviation_starts_at_one_and_is_clipped():
 
 
 def test_samples_are_clipped_normal_numbers_around_the_mean():
-    policy = gaussian_policy(3, 1)
+    policy = gaussian_policy(3, 1, (8,))
     log_std(policy).data.fill_(math.log(0.1))
     td = observations().expand(100_000).clone()
     torch.manual_seed(0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +19,9 @@ class NoiseSource(nn.Module):
     It is replaced by a new one, seeded from its next number,
 
     - when numbers are asked for on another device: on that device;
-    - in a worker process that received a copy: mixed with that process's ``torch.initial_seed()``. Workers
-      hence draw different numbers, reproducibly so after the collector's ``set_seed``.
+    - in a worker process that received a copy: mixed with the process's name (``Process-1``, ...), so that
+      workers draw different numbers and a program draws the same in every run. Workers that
+      ``multiprocessing`` did not start (Ray's, for example) mix in their ``torch.initial_seed()`` instead.
 
     With ``generator=None`` each process has its own global stream: spawned workers, TorchRL's default, start
     from unrelated seeds, or from those that the collector's ``set_seed`` gives them. Forked workers inherit
@@ -41,7 +44,7 @@ class NoiseSource(nn.Module):
     def _generator_on(self, device: torch.device) -> torch.Generator | None:
         if self.generator is not None and self._process != os.getpid():
             self._process = os.getpid()
-            self.generator = _successor(self.generator, self.generator.device, torch.initial_seed())
+            self.generator = _successor(self.generator, self.generator.device, _salt_of_process())
         if self.generator is not None and self.generator.device != device:
             self.generator = _successor(self.generator, device)
         return self.generator
@@ -82,6 +85,12 @@ class NoiseSource(nn.Module):
         if self.generator.device.type != device:
             self.generator = torch.Generator(device)
         self.generator.set_state(state.cpu())
+
+
+def _salt_of_process() -> int:
+    if multiprocessing.parent_process() is None:
+        return torch.initial_seed()
+    return zlib.crc32(multiprocessing.current_process().name.encode())
 
 
 def _successor(generator: torch.Generator, device: torch.device, salt: int = 0) -> torch.Generator:

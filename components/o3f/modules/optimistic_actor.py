@@ -98,21 +98,19 @@ class OptimisticActor(TensorDictModuleBase):
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
         (self.action_key,) = key_list([action_key])
         self._spec = composite_spec(spec, action_key)
-        self.policy = policy
-        self.critic = critic
-        self.sampler = (
-            sampler
-            if sampler is not None
-            else GaussianCandidates(
+        if sampler is None:
+            sampler = GaussianCandidates(
                 100 if num_candidates is None else num_candidates,
                 0.2 if sigma is None else sigma,
                 **action_bounds(self._spec, action_key),
                 generator=generator,
                 action_key=action_key,
             )
-        )
-        self.scorer = scorer if scorer is not None else UpperConfidenceBound(omega or 0.0)
-        self.selector = selector if selector is not None else Argmax(action_key)
+        self.policy = policy
+        self.critic = critic
+        self.sampler = sampler
+        self.scorer = UpperConfidenceBound(omega or 0.0) if scorer is None else scorer
+        self.selector = Argmax(action_key) if selector is None else selector
         self.return_candidates = return_candidates
         self.optimistic_eval = optimistic_eval
         self.chunk_size = chunk_size

@@ -80,6 +80,9 @@ def gaussian_policy(
         action_key: the action's entry.
         device: where the parameters live.
 
+    Raises:
+        ValueError: if ``init`` is unknown.
+
     Examples:
         >>> import torch
         >>> from tensordict import TensorDict

@@ -69,8 +69,8 @@ class RandomRank(TensorDictModuleBase):
 
     .. math:: f_i = u \cdot c_i, \quad u \sim N(0, I)
 
-    The action chosen moves exactly as far as with a critic that is linear in the action, in a direction that
-    has nothing to do with the reward.
+    The action chosen moves as far, in distribution, as with a critic that is linear in the action, but in a
+    direction that has nothing to do with the reward. Not part of the paper.
 
     Args:
         per: draw u anew at every ``"step"``, or keep it for an ``"episode"``: then it is redrawn where
