@@ -13,6 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from o3f import build
 from o3f.behaviours import (
     BehaviourConfig,
     Trajectory,
@@ -37,7 +38,7 @@ def main(config: DictConfig) -> None:
     env_config = EnvConfig(**OmegaConf.to_container(task.env))
     behaviour_config = BehaviourConfig(**OmegaConf.to_container(task.behaviour))
     env = make_raw_env(env_config)
-    behaviour = make_behaviour(behaviour_config, env, env_config)
+    behaviour = make_behaviour(behaviour_config, env, env_config, lambda run: build.load_run(run)[1].policy)
     torch.manual_seed(config.seed)
 
     trajectories: list[Trajectory] = []

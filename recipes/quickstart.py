@@ -38,11 +38,12 @@ def main(config: DictConfig) -> None:
         run_all("collect", [[f"task={config.task}", f"steps={config.transitions}"]], 1)
     common = [f"+experiment={config.experiment}", f"name={config.name}", f"runs={config.runs}"]
     run_all("pretrain", [[*common, f"seed={seed}"] for seed in config.seeds], config.workers)
+    folder = Path(config.runs, config.name)
+    start = {seed: f"pretrained={folder}/{config.run}-offline/seed{seed}" for seed in config.seeds}
     pairs = [(arm, seed) for seed in config.seeds for arm in config.arms]
-    online = [[*common, f"exploration={arm}", f"seed={seed}"] for arm, seed in pairs]
+    online = [[*common, f"exploration={arm}", f"seed={seed}", start[seed]] for arm, seed in pairs]
     run_all("finetune", online, config.workers)
 
-    folder = Path(config.runs, config.name)
     runs = {arm: [folder / f"{config.run}-{arm}" / f"seed{seed}" for seed in config.seeds] for arm in config.arms}
     arms = {LABELS[arm]: [read_curves(path) for path in paths] for arm, paths in runs.items()}
     Console(width=120).print(comparison_table(arms, config.confidence))

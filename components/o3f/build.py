@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torchrl.data import ReplayBuffer
 
 from o3f.algorithms import Learner, make_learner
+from o3f.checkpoint import load_component
 from o3f.data import RewardRule, check_environment, dataset_info, load_minari, make_buffer, open_dataset
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
+from o3f.options import require
 
 
 def env_config(config: DictConfig) -> EnvConfig:
@@ -73,3 +76,19 @@ def buffer(
     )
     info = dataset_info(rows)
     return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash}
+
+
+def load_run(folder: str | Path) -> tuple[DictConfig, Learner]:
+    """Return the configuration of a run folder and its learner, from the newest good checkpoint.
+
+    Raises:
+        ConfigError: it is not a run folder.
+        CheckpointError: it holds no readable checkpoint.
+    """
+    file = Path(folder, "config.yaml")
+    require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
+    config = OmegaConf.load(file)
+    require(isinstance(config, DictConfig), f"{file} is not a configuration.")
+    trained = learner(cast(DictConfig, config))
+    trained.load_state_dict(load_component(Path(folder, "checkpoints"), "learner"))
+    return cast(DictConfig, config), trained

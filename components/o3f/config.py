@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import logging
 import os
 import sys
 import tempfile
@@ -79,6 +80,7 @@ def _run(function: Function, config: DictConfig) -> None:
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         OmegaConf.resolve(config)
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
     require(not missing, f"no value for {', '.join(missing)}; add them as key=value.")

@@ -33,6 +33,8 @@ class SACConfig:
         discount: γ.
         tau: Polyak rate of the target critics.
         learning_rate: of Adam, for networks and temperature.
+        target_entropy: of the policy, in nats; None is the paper's -A. Higher values keep actions noisy and off
+            their bounds, which suits a policy that is to collect a dataset.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -43,6 +45,7 @@ class SACConfig:
     discount: float = 0.99
     tau: float = 0.005
     learning_rate: float = 3e-4
+    target_entropy: float | None = None
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
@@ -81,8 +84,7 @@ def _tanh_gaussian_policy(sizes: Sequence[int], device: torch.device | str | Non
 class SACLearner:
     """Trains a tanh-Gaussian policy, m critics and the temperature by TorchRL's SAC loss.
 
-    Each update is one joint step on the three losses, then a Polyak step of the target critics; the target
-    entropy is -A. The standard deviation of the policy depends on the observation, its logarithm is clipped
+    Each update is one joint step on the three losses, then a Polyak step of the target critics. The standard deviation of the policy depends on the observation, its logarithm is clipped
     to [-5, 2]. Layers start as torch's default, the temperature at 1. Randomness is torch's global stream.
 
     Args:
@@ -105,9 +107,8 @@ class SACLearner:
         self.critic = EnsembleQValue(
             observation_dim, action_dim, config.num_critics, sizes, init="default", device=device
         )
-        self.loss = EnsembleSACLoss(
-            self.policy, self.critic, loss_function="l2", target_entropy=-float(action_dim)
-        )
+        entropy = -float(action_dim) if config.target_entropy is None else config.target_entropy
+        self.loss = EnsembleSACLoss(self.policy, self.critic, loss_function="l2", target_entropy=entropy)
         self.loss.make_value_estimator(gamma=config.discount)
         self.target_updater = SoftUpdate(self.loss, tau=config.tau)
         self.optimiser = Adam(self.loss.parameters(), lr=config.learning_rate, fused=True)

@@ -1,0 +1,68 @@
+"""Evaluate runs: python recipes/evaluate.py run=runs/default/hopper-medium-iql-optimistic/seed0 episodes=100."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+from rich.table import Table
+from tensordict.nn import TensorDictModuleBase
+
+from o3f import build
+from o3f.config import recipe
+from o3f.evaluation import evaluate
+from o3f.files import write_text
+from o3f.modules import OptimisticActor
+from o3f.reporting import summarise
+from o3f.video import record_video
+
+FIGURES = ("return", "score", "success", "length")
+
+
+@recipe("evaluate")
+def main(config: DictConfig) -> None:
+    """Play the episodes, print a table, write ``evaluation.json`` into each run folder."""
+    folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
+    table = Table(title=f"Means over {config.episodes} episodes (seed {config.seed}), return ± its deviation")
+    for column in ("run", "acting", *FIGURES):
+        table.add_column(column, overflow="fold")
+    for folder in folders:
+        figures = evaluate_run(folder, config)
+        write_text(folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")
+        for acting, values in figures["acting"].items():
+            table.add_row(str(folder), acting, *cells(values))
+    Console().print(table)
+    print(f"written to {', '.join(str(folder / 'evaluation.json') for folder in folders)}")
+
+
+def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
+    """Return the figures of one run: of the plain policy and, where asked for, of optimistic selection."""
+    trained, learner = build.load_run(folder)
+    actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
+    if config.optimistic:
+        sigma = trained.task.sigma
+        actors["optimistic"] = OptimisticActor(
+            learner.policy, learner.critic, sigma=sigma, optimistic_eval=True
+        )
+    acting = {}
+    for name, actor in actors.items():
+        env = build.env_config(trained)
+        evaluation = evaluate(actor, env, episodes=config.episodes, seed=config.seed)
+        returns = {"return_std": float(evaluation.returns.std()), "returns": evaluation.returns.tolist()}
+        acting[name] = {**summarise(evaluation, trained), **returns}
+        if config.video is not None:
+            record_video(actor, env, Path(config.video) / f"{name}.mp4", seed=config.seed)
+    return {"episodes": config.episodes, "seed": config.seed, "acting": acting}
+
+
+def cells(values: dict[str, Any]) -> list[str]:
+    """Return the table's cells of one way of acting; a dash where the environment says nothing."""
+    shown = [f"{values[name]:.1f}" if name in values else "-" for name in FIGURES]
+    return [f"{shown[0]} ± {values['return_std']:.1f}", *shown[1:]]
+
+
+if __name__ == "__main__":
+    main()
