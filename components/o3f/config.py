@@ -76,11 +76,11 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
 
 
 def _run(function: Function, config: DictConfig) -> None:
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
     config = copy.deepcopy(config)
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         OmegaConf.resolve(config)
-    logging.getLogger("torchrl").setLevel(logging.WARNING)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
     require(not missing, f"no value for {', '.join(missing)}; add them as key=value.")
