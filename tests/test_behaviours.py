@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 from tensordict.nn import NormalParamExtractor, TensorDictModule
+from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
@@ -243,6 +244,21 @@ def test_tensordict_policies_act_with_their_mean_or_a_sample() -> None:
     assert len(samples) > 1
 
 
+def test_tensordict_policies_are_told_where_an_episode_begins() -> None:
+    seen: list[bool] = []
+
+    def act(observation: Tensor, is_init: Tensor) -> Tensor:
+        seen.append(bool(is_init))
+        return torch.zeros(*observation.shape[:-1], 1)
+
+    policy = TensorDictModule(act, in_keys=["observation", "is_init"], out_keys=["action"])
+    env = make_raw_env(COUNTER)
+    behaviour = PolicyBehaviour(policy, observation_layout(env.observation_space))
+    for episode in range(2):
+        rollout(env, behaviour, seed=0, episode=episode, max_steps=3)
+    assert seen == [True, False, False] * 2
+
+
 FREE = [(1, 1), (1, 2), (1, 3), (2, 3), (3, 1), (3, 2), (3, 3)]  # the U-shaped maze
 
 
@@ -327,6 +343,18 @@ def test_relabelling_ends_where_the_target_is_first_reached(maze_env: gymnasium.
     assert relabelled.truncated.tolist() == [False, False, False]
     assert relabelled.observations["achieved_goal"].shape == (4, 2)
     assert relabelled.actions.shape == (3, 8)
+
+
+def test_starts_and_goals_are_spread_in_their_cells(maze_env: gymnasium.Env[Any, Any]) -> None:
+    for spread in (0.0, 0.25):
+        behaviour = waypoint(maze_env, StraightAnt(), position_noise=spread)
+        goals = []
+        for episode in range(8):
+            options = behaviour.start(episode, np.random.default_rng(episode))
+            goals.append(maze_env.reset(seed=episode, options=options)[0]["desired_goal"])
+        offsets = np.abs(np.array(goals) - [-4.0, -4.0])
+        assert offsets.max() <= spread * 4.0
+        assert (offsets.max() > 0.0) == (spread > 0.0)
 
 
 def test_diverse_mazes_walk_to_their_marked_cells() -> None:

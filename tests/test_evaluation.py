@@ -16,12 +16,13 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.collectors import Collector
+from torchrl.envs import InitTracker, TransformedEnv
 from torchrl.envs.utils import ExplorationType, exploration_type
 
 from o3f.behaviours import gaussian_mlp_from_actor
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
 from o3f.evaluation import evaluate, normalised_score
-from o3f.modules import EnsembleQValue, OptimisticActor, gaussian_policy
+from o3f.modules import EnsembleQValue, OptimisticActor, RandomRank, gaussian_policy
 from o3f.video import record_video
 from tests.toy_envs import Counter
 
@@ -145,21 +146,61 @@ def test_streams_are_put_back_after_a_failure_too() -> None:
     assert streams(generator) == before
 
 
-def test_what_the_policy_draws_depends_on_the_evaluation_seed_alone() -> None:
-    config = EnvConfig("HalfCheetah-v5", max_episode_steps=20)
-    policy = gaussian_policy(17, 6, (8,))
+CHEETAH = EnvConfig("HalfCheetah-v5", max_episode_steps=20)
+
+
+def cheetah_actor(generator: torch.Generator | None) -> OptimisticActor:
+    torch.manual_seed(3)
+    critic = EnsembleQValue(17, 6, 2, (8,))
+    return OptimisticActor(gaussian_policy(17, 6, (8,)), critic, generator=generator)
+
+
+@pytest.mark.parametrize("own_generator", [False, True])
+def test_what_the_policy_draws_depends_on_the_evaluation_seed_alone(own_generator: bool) -> None:
+    generator = torch.Generator().manual_seed(1) if own_generator else None
+    actor = cheetah_actor(generator)
     options: dict[str, Any] = {"episodes": 2, "exploration": ExplorationType.RANDOM}
-    first = evaluate(policy, config, seed=0, **options).returns
-    torch.randn(10)
-    np.testing.assert_array_equal(evaluate(policy, config, seed=0, **options).returns, first)
-    assert (evaluate(policy, config, seed=1, **options).returns != first).all()
-    assert (evaluate(policy, config, seed=0, episodes=2).returns != first).all()
+    first = evaluate(actor, CHEETAH, seed=0, **options).returns
+    torch.randn(10, generator=generator)
+    np.testing.assert_array_equal(evaluate(actor, CHEETAH, seed=0, **options).returns, first)
+    assert (evaluate(actor, CHEETAH, seed=1, **options).returns != first).all()
+    assert (evaluate(actor, CHEETAH, seed=0, episodes=2).returns != first).all()
+
+
+def test_dropout_is_off() -> None:
+    policy = gaussian_policy(17, 6, (8,), dropout=0.5)
+    training = evaluate(policy.train(), CHEETAH, seed=0, episodes=1).returns
+    np.testing.assert_array_equal(evaluate(policy.eval(), CHEETAH, seed=0, episodes=1).returns, training)
+
+
+class Counting(nn.Module):
+    """Remembers its calls in a buffer and in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.last: Tensor | None = None
+
+    def forward(self, observation: Tensor) -> Tensor:
+        self.calls += 1  # type: ignore[operator]
+        self.last = observation
+        return torch.zeros_like(observation[..., :1])
+
+
+def test_what_the_policy_remembers_is_put_back() -> None:
+    counting = Counting()
+    evaluate(acting(counting), COUNTER, episodes=1, seed=0)
+    assert counting.calls == 0
+    assert counting.last is None
 
 
 def test_training_data_are_the_same_with_and_without_evaluation() -> None:
     def collect(evaluations: int) -> Tensor:
-        actor = optimist(torch.Generator().manual_seed(2))
-        env = make_env(EnvConfig("toy/Counter-v0", kwargs={"end": 3}), seed=0)
+        torch.manual_seed(3)
+        policy, critic = gaussian_policy(2, 1, (4,)), EnsembleQValue(2, 1, 2, (4,))
+        scorer = RandomRank("episode", generator=torch.Generator().manual_seed(5))
+        actor = OptimisticActor(policy, critic, scorer=scorer, generator=torch.Generator().manual_seed(2))
+        env = TransformedEnv(make_env(EnvConfig("toy/Counter-v0", kwargs={"end": 5}), seed=0), InitTracker())
         collector = Collector(
             env, actor, frames_per_batch=4, total_frames=12, auto_register_policy_transforms=False
         )

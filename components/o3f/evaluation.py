@@ -117,8 +117,8 @@ def act(
 def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
     """Seed every random stream for the block and put it back afterwards; modules are in evaluation mode.
 
-    Covers Python's, NumPy's and torch's global streams and the ``torch.Generator`` objects that modules of
-    the policy hold, as well as buffers (the state of an exploration module, say).
+    Covers Python's, NumPy's and torch's global streams, the ``torch.Generator`` objects that modules of the
+    policy hold, and what else those modules remember: buffers and attributes.
 
     Args:
         policy: the module about to be called.
@@ -126,9 +126,9 @@ def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
     """
     modules = list(policy.modules())
     generators = [v for module in modules for v in vars(module).values() if isinstance(v, torch.Generator)]
-    saved_generators = [generator.get_state() for generator in generators]
+    saved_generators = [(generator, generator.get_state()) for generator in generators]
     saved_buffers = [(buffer, buffer.clone()) for buffer in policy.buffers()]
-    saved_modes = [(module, module.training) for module in modules]
+    saved_attributes = [(module, dict(vars(module))) for module in modules]
     saved_python, saved_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = range(torch.cuda.device_count())
     try:
@@ -143,12 +143,13 @@ def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
     finally:
         random.setstate(saved_python)
         np.random.set_state(saved_numpy)  # noqa: NPY002
-        for generator, state in zip(generators, saved_generators, strict=True):
+        for generator, state in saved_generators:
             generator.set_state(state)
         for buffer, value in saved_buffers:
             buffer.copy_(value)
-        for module, mode in saved_modes:
-            module.training = mode
+        for module, attributes in saved_attributes:
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
 class _Record:
