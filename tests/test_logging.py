@@ -239,3 +239,8 @@ def test_a_block_is_written_whole_or_not_at_all(tmp_path):
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert path.read_bytes() == b"a" * 100 + b"b" * 100
+
+
+def test_a_value_cut_in_the_middle_is_not_taken_for_a_value(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,tag,value\n1,loss,0.5\n2,loss,0.12")
+    assert read_csv(tmp_path / "metrics.csv") == [(1, "loss", 0.5)]

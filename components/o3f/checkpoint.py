@@ -71,7 +71,6 @@ def save(
         )
     target = Path(directory) / f"step_{step:012d}.ckpt"
     staged = target.parent / _STAGE / target.name
-    clear_stage(directory)
     try:
         coordinator = _coordinator({**components, _RNG: GlobalRNGState()})
         coordinator.save(staged, metadata={**(metadata or {}), "step": step})
