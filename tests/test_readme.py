@@ -1,0 +1,50 @@
+"""What the README shows runs as written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import torch
+
+from tests.minari_datasets import datasets_folder, make_episodes, write_dataset
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_compose_example_trains_and_fits_on_a_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    datasets_folder(monkeypatch, tmp_path)
+    with gymnasium.make("HalfCheetah-v5") as env:
+        spaces: dict[str, Any] = {"observation_space": env.observation_space, "action_space": env.action_space}
+        flat = gymnasium.spaces.Box(-1.0, 1.0, (17,))
+        episodes = make_episodes([40, 40], observation_space=flat, action_space=spaces["action_space"])
+    write_dataset("o3f/halfcheetah/random-v0", episodes, **spaces)
+
+    assert code.count("1_000") == 2
+    run: dict[str, Any] = {}
+    setup, loop = code.replace("1_000", "12").split("for transition in")
+    exec(setup, run)
+    before = [parameter.clone() for parameter in run["loss"].critic.parameters()]
+    exec("for transition in" + loop, run)
+    assert len(run["buffer"]) == 80 + 12
+    assert all(
+        not torch.equal(a, b) for a, b in zip(before, run["loss"].critic.parameters(), strict=True)
+    )
+
+
+def test_every_file_and_command_named_exists() -> None:
+    root = Path(__file__).parents[1]
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (root / path).exists(), path
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`?make ([a-z-]+)`?", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for script in re.findall(r"python (recipes/\w+\.py)", README):
+        assert (root / script).exists(), script
