@@ -167,7 +167,10 @@ def test_a_copy_in_another_process_draws_other_numbers_reproducibly(monkeypatch,
         monkeypatch.setattr(torch, "initial_seed", lambda identity=identity: identity)
         monkeypatch.setattr(multiprocessing.current_process(), "name", f"Process-{identity}")
         worker = pickle.loads(sent)
-        drawn.append(torch.stack([worker.normal((8,), like) for _ in range(2)]))
+        numbers = [worker.normal((8,), like)]
+        reseeded = worker.generator
+        drawn.append(torch.stack([*numbers, worker.normal((8,), like)]))
+        assert worker.generator is reseeded
     monkeypatch.undo()
     one, two, one_again = drawn
     assert torch.equal(one, one_again)

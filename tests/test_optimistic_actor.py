@@ -186,7 +186,12 @@ def test_critic_and_policy_may_read_different_observations():
 def test_scores_row_by_row_and_chunk_by_chunk_are_the_same(batch, chunk_size):
     policy, critic = networks()
     td, candidates = observations(*batch), torch.rand(*batch, 7, 2)
+    pairs = []
+    hook = critic.register_forward_hook(lambda critic, args, out: pairs.append(out.batch_size.numel()))
     scores = OptimisticActor(policy, critic, omega=0.5, chunk_size=chunk_size).score(td, candidates)
+    hook.remove()
+    assert max(pairs) <= chunk_size
+    assert sum(pairs) == scores.numel()
     assert scores.shape == (*batch, 7)
     if 0 in batch:
         return
