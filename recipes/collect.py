@@ -23,7 +23,7 @@ from o3f.behaviours import (
     write_minari,
 )
 from o3f.config import recipe, require_range
-from o3f.envs import EnvConfig, make_raw_env
+from o3f.envs import make_raw_env
 from o3f.evaluation import normalised_score
 from o3f.progress import Progress
 
@@ -35,7 +35,7 @@ def main(config: DictConfig) -> None:
     require_range(config, "seed", "[0, inf)", integer=True)
     task, start = config.task, time.monotonic()
     new_dataset_path(task.dataset.id, overwrite=config.overwrite)  # a refusal comes before the work
-    env_config = EnvConfig(**OmegaConf.to_container(task.env))
+    env_config = build.env_config(config)
     behaviour_config = BehaviourConfig(**OmegaConf.to_container(task.behaviour))
     env = make_raw_env(env_config)
     behaviour = make_behaviour(behaviour_config, env, env_config, lambda run: build.load_run(run)[1].policy)

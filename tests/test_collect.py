@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -13,9 +14,18 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from o3f.behaviours import GaussianMLP, UniformBehaviour, minari_writer, rollout, write_minari
+from o3f import build
+from o3f.behaviours import (
+    GaussianMLP,
+    UniformBehaviour,
+    gaussian_mlp_from_actor,
+    minari_writer,
+    rollout,
+    write_minari,
+)
 from o3f.data import load_minari
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
+from o3f.modules import gaussian_policy
 from recipes.collect import main
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -102,6 +112,16 @@ def test_policy_files_act_and_reference_scores_are_written(
     score = 100 * minari.get_normalized_score(dataset, returns).mean()
     assert f"normalised score {score:.1f}" in capsys.readouterr().out
     assert dataset.env_spec.id == "Hopper-v5"
+
+
+def test_the_policy_of_a_run_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = gaussian_policy(11, 3, (4,))
+    monkeypatch.setattr(build, "load_run", lambda folder: (folder, SimpleNamespace(policy=policy)))
+    options = ["task.behaviour.kind=run", "task.behaviour.path=runs/mine", "task.behaviour.sample=false"]
+    collect("task=hopper/medium", *options, "steps=20")
+    episode = next(iter(minari.load_dataset("o3f/hopper/medium-v0").iterate_episodes()))
+    expected = gaussian_mlp_from_actor(policy).mode(episode.observations[:-1].astype(np.float32))
+    np.testing.assert_allclose(episode.actions, expected, atol=1e-5)
 
 
 def test_antmaze_rewards_are_relabelled_for_one_goal(tmp_path: Path) -> None:
