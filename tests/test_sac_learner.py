@@ -86,16 +86,19 @@ def test_gradients_equal_torchrl() -> None:
         torch.testing.assert_close(found[0][-1], found[1][-1].mT)
 
 
-@pytest.mark.parametrize(("log_std", "direction"), [(-4.0, 1), (1.0, -1)])
-def test_temperature_seeks_the_target_entropy(log_std: float, direction: int) -> None:
-    learner = make()
+@pytest.mark.parametrize(
+    ("log_std", "target", "direction"),
+    [(-4.0, None, 1), (1.0, None, -1), (-4.0, -100.0, -1), (-1.0, 1.0, 1)],  # None is -A = -2
+)
+def test_temperature_seeks_the_target_entropy(log_std: float, target: float | None, direction: int) -> None:
+    learner = make(target_entropy=target)
     with torch.no_grad():  # a policy far below or above the entropy of -A, whatever the observation
         last = learner.policy[0].module.network[-1]
         last.weight.zero_()
         last.bias.copy_(torch.tensor([0.0] * ACTION_DIM + [log_std] * ACTION_DIM))
     before = learner.update([make_batch(64)])
     after = learner.update([make_batch(64)])
-    assert (before["entropy"] < -ACTION_DIM) == (direction == 1)
+    assert (before["entropy"] < (-ACTION_DIM if target is None else target)) == (direction == 1)
     assert math.copysign(1, after["temperature"].item() - before["temperature"].item()) == direction
 
 

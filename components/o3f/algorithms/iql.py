@@ -153,10 +153,11 @@ class IQLLearner:
         return {**losses, **value_info, **actor_info, **critic_info}
 
     def _set_actor_rate(self) -> None:
-        if (horizon := self.config.actor_decay_steps) is not None:
-            progress = min(self.updates / horizon, 1.0)
-            rate = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-            self.optimiser.param_groups[0]["lr"] = rate
+        # Set at every update, so that a decayed rate in a loaded state does not outlive the decay.
+        horizon = self.config.actor_decay_steps
+        progress = 0.0 if horizon is None else min(self.updates / horizon, 1.0)
+        rate = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        self.optimiser.param_groups[0]["lr"] = rate
 
     @torch.no_grad()
     def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,8 +33,8 @@ class SACConfig:
         discount: γ.
         tau: Polyak rate of the target critics.
         learning_rate: of Adam, for networks and temperature.
-        target_entropy: of the policy, in nats; None is the paper's -A. Higher values keep actions noisy and off
-            their bounds, which suits a policy that is to collect a dataset.
+        target_entropy: of the policy, in nats; None is the paper's -A. Higher values keep actions noisy and
+            off their bounds, which suits a policy that is to collect a dataset.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -84,8 +84,9 @@ def _tanh_gaussian_policy(sizes: Sequence[int], device: torch.device | str | Non
 class SACLearner:
     """Trains a tanh-Gaussian policy, m critics and the temperature by TorchRL's SAC loss.
 
-    Each update is one joint step on the three losses, then a Polyak step of the target critics. The standard deviation of the policy depends on the observation, its logarithm is clipped
-    to [-5, 2]. Layers start as torch's default, the temperature at 1. Randomness is torch's global stream.
+    Each update is one joint step on the three losses, then a Polyak step of the target critics. The standard
+    deviation of the policy depends on the observation, its logarithm is clipped to [-5, 2]. Layers start as
+    torch's default, the temperature at 1. Randomness is torch's global stream.
 
     Args:
         observation_dim: O.

@@ -73,8 +73,7 @@ class BoundLoss(LossModule):
             self._has_update_associated[name] = True
             if params is None or target is None:
                 continue
-            held = dict(target.named_buffers())
-            trained = {key: value for key, value in params.named_parameters() if value.requires_grad}
+            trained, held = dict(params.named_parameters()), dict(target.named_buffers())
             sources += trained.values()
             targets += (held[key] for key in trained)
         torch._foreach_lerp_(targets, sources, tau)  # pyright: ignore[reportPrivateImportUsage]
@@ -120,9 +119,9 @@ class BoundLoss(LossModule):
 
     def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
         """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""
-        weights = None
-        if self.use_prioritized_weights:  # TorchRL's own look-up fails for a nested key
-            weights = tensordict.get(self.tensor_keys.priority_weight, None)
+        keys: Any = self.tensor_keys
+        # TorchRL's own look-up of the weights fails for a nested key.
+        weights = tensordict.get(keys.priority_weight, None) if self.use_prioritized_weights else None
         if weights is not None:
             weights = weights.reshape(loss.shape)
         reduced: Tensor = self._reduce_loss(loss, tensordict=tensordict, weights=weights)

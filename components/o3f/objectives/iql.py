@@ -130,6 +130,7 @@ class IQLLoss(BoundLoss):
         if temperature < 0:
             raise ValueError(f"temperature is {temperature}; expected an inverse temperature of at least 0.")
         critic = critic_ensemble(qvalue_network, num_qvalue_nets)
+        # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
         self.loss_function = loss_function
         self.aggregation: Aggregation = aggregation
@@ -175,16 +176,10 @@ class IQLLoss(BoundLoss):
         return aggregate_critics(values, self.aggregation, self.subset_size, self.subset_source.generator)
 
     @torch.no_grad()
-    def state_value(self, tensordict: TensorDictBase) -> Tensor:
-        """V of the observations in ``tensordict``, ``[*B]``, without gradients."""
-        return self._state_value(tensordict)
-
-    @torch.no_grad()
     def state_values(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """V(s) and V(s') of a batch, ``[*B]`` each, in one evaluation without gradients."""
-        now, following = tensordict, tensordict.get("next")
-        keys = self.value_network.in_keys
-        pairs = {key: torch.stack([now.get(key), following.get(key)]) for key in keys}
+        now, following = tensordict, tensordict["next"]
+        pairs = {key: torch.stack([now.get(key), following.get(key)]) for key in self.value_network.in_keys}
         value, next_value = self._state_value(TensorDict(pairs, [2, *tensordict.batch_size]))
         return value, next_value
 
@@ -207,16 +202,17 @@ class IQLLoss(BoundLoss):
             target_q: q(s, a) ``[*B]``, by default :meth:`target_qvalue`.
             value: V(s) ``[*B]``, by default that of the value network as it is now.
         """
-        target_q = self.target_qvalue(tensordict) if target_q is None else target_q
-        value = self.state_value(tensordict) if value is None else value
+        with torch.no_grad():
+            target_q = self.target_qvalue(tensordict) if target_q is None else target_q
+            value = self._state_value(tensordict) if value is None else value
+            advantage = target_q - value
         distribution = self.actor_network.get_dist(tensordict.select(*self.actor_network.in_keys))
-        log_prob = distribution.log_prob(tensordict.get(self.tensor_keys.action))
+        log_prob = distribution.log_prob(tensordict[self.tensor_keys.action])
         if log_prob.shape != target_q.shape:
             raise ValueError(
                 f"The policy's log-probability has shape {list(log_prob.shape)} and the critics' values "
                 f"{list(target_q.shape)}; expected one number per action, as of an Independent distribution."
             )
-        advantage = target_q - value
         loss = -advantage_weights(advantage, self.temperature) * log_prob
         return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
 
@@ -231,8 +227,8 @@ class IQLLoss(BoundLoss):
             tensordict: the batch.
             next_value: V(s') ``[*B]``, by default that of the value network as it is now.
         """
-        next_value = self.state_value(tensordict.get("next")) if next_value is None else next_value
         with torch.no_grad():
+            next_value = self._state_value(tensordict["next"]) if next_value is None else next_value
             target = self.value_estimator.value_estimate(tensordict, next_value=next_value.unsqueeze(-1))
         values = self._qvalues(self.qvalue_network, tensordict)
         target = target.expand_as(values)
