@@ -120,9 +120,15 @@ def test_mlp_layers_and_initial_weights():
     assert plain[0].bias.any()
 
 
-def test_value_network_equals_its_layers():
-    network, td = value_network(3, (8,), layer_norm=True), observations(5)
-    assert torch.equal(network(td)["state_value"], network.module(td["observation"]))
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_value_network_equals_its_layers_by_hand(layer_norm):
+    network, td = value_network(3, (8,), layer_norm=layer_norm), observations(5)
+    first, last = network.module[0], network.module[-1]
+    hidden = td["observation"] @ first.weight.T + first.bias
+    if layer_norm:
+        hidden = (hidden - hidden.mean(-1, True)) / (hidden.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    expected = hidden.relu() @ last.weight.T + last.bias
+    torch.testing.assert_close(network(td)["state_value"], expected)
 
 
 def test_bad_arguments():
