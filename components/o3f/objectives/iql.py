@@ -178,8 +178,9 @@ class IQLLoss(BoundLoss):
     @torch.no_grad()
     def state_values(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """V(s) and V(s') of a batch, ``[*B]`` each, in one evaluation without gradients."""
-        now, following = tensordict, tensordict["next"]
-        pairs = {key: torch.stack([now.get(key), following.get(key)]) for key in self.value_network.in_keys}
+        rows = (tensordict, tensordict.get("next"))
+        keys = self.value_network.in_keys
+        pairs = {key: torch.stack([row.get(key) for row in rows]) for key in keys}
         value, next_value = self._state_value(TensorDict(pairs, [2, *tensordict.batch_size]))
         return value, next_value
 
