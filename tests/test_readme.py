@@ -22,7 +22,10 @@ def test_the_compose_example_trains_and_fits_on_a_screen(
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     datasets_folder(monkeypatch, tmp_path)
     with gymnasium.make("HalfCheetah-v5") as env:
-        spaces: dict[str, Any] = {"observation_space": env.observation_space, "action_space": env.action_space}
+        spaces: dict[str, Any] = {
+            "observation_space": env.observation_space,
+            "action_space": env.action_space,
+        }
         flat = gymnasium.spaces.Box(-1.0, 1.0, (17,))
         episodes = make_episodes([40, 40], observation_space=flat, action_space=spaces["action_space"])
     write_dataset("o3f/halfcheetah/random-v0", episodes, **spaces)
@@ -34,9 +37,7 @@ def test_the_compose_example_trains_and_fits_on_a_screen(
     before = [parameter.clone() for parameter in run["loss"].critic.parameters()]
     exec("for transition in" + loop, run)
     assert len(run["buffer"]) == 80 + 12
-    assert all(
-        not torch.equal(a, b) for a, b in zip(before, run["loss"].critic.parameters(), strict=True)
-    )
+    assert all(not torch.equal(a, b) for a, b in zip(before, run["loss"].critic.parameters(), strict=True))
 
 
 def test_every_file_and_command_named_exists() -> None:

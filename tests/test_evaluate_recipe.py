@@ -1,0 +1,73 @@
+"""Finished runs are evaluated, exported and collected with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import minari
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from o3f import build
+from o3f.behaviours import GaussianMLP
+from o3f.errors import ConfigError
+from o3f.evaluation import evaluate as play
+from recipes import collect, evaluate, export
+from tests.recipe_runs import REACHER, TINY, make_dataset, run, settings
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))
+        make_dataset()
+        return run("pretrain", *TINY, f"runs={folder}/runs")
+
+
+def test_the_report_is_the_evaluation(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main(settings("evaluate", f"run={trained}", "episodes=3", "seed=5", "optimistic=true"))
+    report = json.loads((trained / "evaluation.json").read_text())
+    config, learner = build.load_run(trained)
+    expected = play(learner.policy, build.env_config(config), episodes=3, seed=5).returns
+    plain, optimistic = report["acting"]["policy"], report["acting"]["optimistic"]
+    assert plain["returns"] == expected.tolist()
+    assert plain["return"] == pytest.approx(expected.mean())
+    assert plain["length"] == 50.0
+    assert optimistic["returns"] != plain["returns"]
+    assert f"{expected.mean():.1f} ± {expected.std():.1f}" in capsys.readouterr().out
+
+
+def test_other_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a run folder"):
+        evaluate.main(settings("evaluate", f"run={tmp_path}"))
+
+
+def test_an_exported_policy_acts_the_same_and_collects(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "policy.npz"
+    export.main(settings("export", f"run={trained}", f"to={file}"))
+    _, learner = build.load_run(trained)
+    observations = torch.randn(5, 10)
+    with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():
+        actions = learner.policy(TensorDict({"observation": observations}, [5]))["action"]
+    np.testing.assert_allclose(GaussianMLP.load(file).mode(observations.numpy()), actions, atol=1e-5)
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    behaviours = {"npz": file, "run": trained}
+    recorded = {}
+    for kind, path in behaviours.items():
+        behaviour = [
+            f"task.behaviour.kind={kind}",
+            f"task.behaviour.path={path}",
+            "task.behaviour.sample=false",
+        ]
+        collect.main(settings("collect", *REACHER, *behaviour, f"task.dataset.id=me/{kind}-v0", "steps=50"))
+        (episode,) = minari.load_dataset(f"me/{kind}-v0").iterate_episodes()
+        recorded[kind] = episode.actions
+    np.testing.assert_allclose(recorded["npz"], recorded["run"], atol=1e-4)
