@@ -1,31 +1,33 @@
 """Online fine-tuning: python recipes/finetune.py task=hopper/medium exploration=optimistic seed=0.
 
-The whole method is the loop of :func:`finetune`: the actor picks what is executed, the executed action is stored, and
-the update is the one used offline.
+The whole method is the loop of :func:`finetune`: the actor picks what is executed, the executed action is stored,
+and the update is the one used offline.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torchrl.checkpoint import GlobalRNGState
 from torchrl.collectors import Collector
 from torchrl.envs import InitTracker, TransformedEnv
 
 from o3f import build
 from o3f.algorithms import Learner
-from o3f.checkpoint import load_component, load_latest, save
+from o3f.checkpoint import load_latest, save
 from o3f.commands import command
 from o3f.config import recipe
 from o3f.data import RewardRule, online_rows, restore_online
 from o3f.envs import make_env
 from o3f.exploration import make_actor
 from o3f.logging import RunLogger
-from o3f.pretraining import pretrain_shared
+from o3f.pretraining import load_pretrained, pretrain_shared
 from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
+from o3f.run_checks import check_online
 from o3f.runs import RunFolder
 from o3f.stateful import StateOf
 
@@ -33,6 +35,7 @@ from o3f.stateful import StateOf
 @recipe("finetune")
 def main(config: DictConfig) -> None:
     """Fine-tune, unless it is done already, and say what to do next."""
+    check_online(config)
     with RunFolder.open(config) as run:
         if run.scores is None:
             run.finish(finetune(config, run))
@@ -42,10 +45,10 @@ def main(config: DictConfig) -> None:
 
 
 def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
-    """Act, store what was executed, update as offline; evaluate and save now and then. Returns the final scores."""
+    """Act, store what was executed, update as offline; evaluate and save at times. Returns the final scores."""
     online = config.online
     learner = build.learner(config)
-    start_from_pretrained(learner, config)
+    actor = make_actor(learner.policy, learner.critic, config.exploration, learner.policy.spec["action"])
     buffer, reward_rule, facts = build.buffer(
         config,
         online_capacity=online.steps,
@@ -54,12 +57,14 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     )
     run.record_environment(**facts)
 
-    torch.manual_seed(config.seed + 1)  # another stream than the one of initial weights and offline batches
     state = {"step": 0, "episode": 0, "saved": 0}
     rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
     components = {"learner": learner, "buffer": rows, "state": state}
     resumed = load_latest(run.checkpoints, components) is not None
-    collector = make_collector(config, learner, state)
+    if not resumed:
+        start_from_pretrained(learner, config, facts)
+        build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
+    collector = make_collector(config, actor, state)
 
     texts = {"config": OmegaConf.to_yaml(config, resolve=True)}
     logger = RunLogger(run.path, state["step"] if resumed else None, texts=texts)
@@ -74,7 +79,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
             buffer.extend(with_rule(transition, reward_rule))
             metrics = {}
             if step > online.random_steps:
-                metrics = learner.update([buffer.sample() for _ in range(online.updates_per_step)])
+                metrics = learner.update([buffer.sample().to(config.device) for _ in range(online.updates_per_step)])
             episode_return += float(transition["next", "reward"])
             episode_length += 1
             progress.advance()
@@ -99,30 +104,32 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     return scores or {"step": online.steps, **evaluate_policy(learner.policy, config)}
 
 
-def start_from_pretrained(learner: Learner, config: DictConfig) -> None:
+def start_from_pretrained(learner: Learner, config: DictConfig, data: dict[str, Any]) -> None:
     """Give the learner the state of a pre-trained one; pre-trains first where there is none yet."""
-    if config.pretrained == "none":
-        return
-    folder = pretrain_shared(config) if config.pretrained == "auto" else config.pretrained
-    learner.load_state_dict(load_component(f"{folder}/checkpoints", "learner"))
+    if config.pretrained != "none":
+        folder = pretrain_shared(config, data) if config.pretrained == "auto" else config.pretrained
+        load_pretrained(learner, folder, config)
 
 
-def make_collector(config: DictConfig, learner: Learner, state: dict[str, int]) -> Collector:
+def make_collector(config: DictConfig, actor: TensorDictModuleBase, state: dict[str, int]) -> Collector:
     """One environment, acting with the newest policy and critics, from the next episode on."""
-    streams = torch.get_rng_state()
+    streams = GlobalRNGState().state_dict()
     env = make_env(build.env_config(config), seed=config.seed, first_episode=state["episode"])
-    if config.exploration.get("per") == "episode":
+    if "is_init" in actor.in_keys:
         env = TransformedEnv(env, InitTracker())
     collector = Collector(
         env,
-        make_actor(learner.policy, learner.critic, config.exploration, env.action_spec),
+        actor,
         frames_per_batch=1,
         total_frames=config.online.steps - state["step"],
         init_random_frames=max(0, config.online.random_steps - state["step"]),
+        policy_device=config.device,
+        env_device="cpu",
+        storing_device="cpu",
         track_traj_ids=False,
         auto_register_policy_transforms=False,
     )
-    torch.set_rng_state(streams)  # building a collector draws numbers, and must not when resuming
+    GlobalRNGState().load_state_dict(streams)  # building draws numbers, and must not in a run that goes on
     return collector
 
 

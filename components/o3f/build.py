@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torchrl.data import ReplayBuffer
@@ -23,16 +25,27 @@ def env_config(config: DictConfig) -> EnvConfig:
     return EnvConfig(**settings)
 
 
+def seed_streams(seed: int) -> None:
+    """Seed the global streams of torch (which a run draws from), NumPy and Python (an environment may)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
 def learner(config: DictConfig) -> Learner:
     """Build the learner of ``config.algorithm`` for the task's environment.
 
-    Torch's global stream is seeded with ``config.seed`` first: equal configurations give equal initial weights.
+    Torch's global stream is seeded with ``config.seed`` first: equal configurations, equal initial weights.
     """
     with contextlib.closing(make_gym_env(env_config(config), seed=config.seed)) as env:
-        sizes = [space.shape[-1] for space in (env.observation_space, env.action_space) if space.shape]
+        observation_dim, action_dim = (
+            int(np.prod(space.shape or ())) for space in (env.observation_space, env.action_space)
+        )
     torch.manual_seed(config.seed)
     settings: Any = OmegaConf.to_container(config.algorithm, resolve=True)
-    return make_learner(settings.pop("name"), *sizes, settings, torch.device(config.device))
+    return make_learner(
+        settings.pop("name"), observation_dim, action_dim, settings, torch.device(config.device)
+    )
 
 
 def buffer(
@@ -41,7 +54,7 @@ def buffer(
     """Load the dataset into a buffer with room for online rows.
 
     Args:
-        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset.id=none`` is a buffer without a dataset.
+        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset.id=none`` means no dataset.
         online_capacity: number of online rows.
         online_fraction: share of each batch drawn from them; None is uniform over all rows.
         folder: where memory-mapped storage goes.
@@ -54,7 +67,7 @@ def buffer(
         FileNotFoundError: the dataset is not here; the message says how to get it.
     """
     rule = RewardRule(**config.task.reward)
-    sizes = {"online_capacity": online_capacity, "online_fraction": online_fraction}
+    sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
     if config.dataset.id == "none":
         rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
         return rows, rule, {"dataset": None, "dataset_hash": None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import TensorSpec
@@ -21,14 +21,14 @@ from o3f.modules import (
 from o3f.options import check_keys, require, require_range
 
 Options = dict[str, Any]
-Module = TensorDictModuleBase
+Module: TypeAlias = TensorDictModuleBase
 
 
 def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], spec: TensorSpec) -> Module:
     """Build the actor that collects data.
 
-    Every kind is the plain policy under a deterministic exploration type, draws from torch's global stream and
-    shares the parameters of ``policy`` and ``critic``, so that it always acts with the newest ones.
+    Every kind is the plain policy under a deterministic exploration type, draws from torch's global stream
+    and shares the parameters of ``policy`` and ``critic``, so that it always acts with the newest ones.
 
     Args:
         policy: writes ``action`` ``[*B, A]`` in [-1, 1].
@@ -36,13 +36,13 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
         exploration: ``kind`` and all its options, as in ``conf/exploration``:
             ``optimistic`` (num_candidates, sigma, omega, centre, include_base, clip_margin),
             ``random_rank`` (num_candidates, sigma, per), ``noise`` (sigma),
-            ``matched_noise`` (num_candidates, sigma), ``policy``. ``sigma`` is a number or a list with one for
-            each action dimension (``matched_noise``: a number).
+            ``matched_noise`` (num_candidates, sigma), ``policy``. ``sigma`` is a number or a list with one
+            for each action dimension (``matched_noise``: a number).
         spec: bounds of the action.
 
     Raises:
-        ConfigError: an option that the kind does not have (the message has the nearest names), one that is missing,
-            or a value out of its range.
+        ConfigError: an option that the kind does not have (the message has the nearest names), one that is
+            missing, or a value out of its range.
     """
     options = {str(key): value for key, value in exploration.items()}
     kind = options.pop("kind", None)

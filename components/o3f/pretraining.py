@@ -1,21 +1,26 @@
-"""Offline pre-training, for the recipe of that name and for fine-tuning runs that need an agent to start from."""
+"""Offline pre-training, for the recipe of that name and for fine-tuning runs, which start from it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from o3f import build
-from o3f.checkpoint import load_latest, save
+from o3f.algorithms import Learner
+from o3f.checkpoint import load_component, load_latest, save
+from o3f.errors import ConfigError
 from o3f.logging import RunLogger
+from o3f.options import require
 from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
-from o3f.run_config import FREE_KEYS, leaves, plain
+from o3f.run_checks import check_offline
+from o3f.run_config import FREE_KEYS, config_difference, leaves, plain
 from o3f.runs import RunFolder
 
 #: Parts of a fine-tuning configuration that its pre-training does not depend on.
@@ -31,31 +36,81 @@ def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
 
     Returns:
         The run folder, with the learner in its newest checkpoint.
+
+    Raises:
+        ConfigError: a value is out of its range, or there is no dataset.
     """
+    check_offline(config)
+    require(config.dataset.id != "none", "pre-training needs a dataset: dataset.id=NAMESPACE/NAME-v0.")
     with RunFolder.open(config, timeout=timeout) as run:
         if run.scores is None:
             run.finish(_train(config, run))
         return run.path
 
 
-def pretrain_shared(config: DictConfig) -> Path:
+def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     """Pre-train what a fine-tuning configuration starts from, once for all runs that start from the same.
 
-    The run's name is a digest of everything the pre-training depends on; the first process that needs it trains, the
-    others wait for it.
+    The run's name is a digest of everything the pre-training depends on, but the seed; the first process that
+    needs it trains, the others wait for it.
+
+    Args:
+        config: ``conf/finetune.yaml``.
+        data: facts about the dataset: another content under the same name is another pre-training.
+
+    Returns:
+        The run folder.
     """
     offline = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key not in ONLINE_KEYS]))
     offline |= {"resume": "auto", "name": "pretrained"}
     facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | {"seed"}}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
     return pretrain(OmegaConf.create(offline | {"name": f"pretrained-{digest[:10]}"}), timeout=-1)
+
+
+def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
+    """Give a learner the state of another run's, which must be finished and have the same hyper-parameters.
+
+    Only ``algorithm.actor_decay_steps`` may differ. Another environment or reward rule only warns.
+
+    Args:
+        learner: built from ``config``.
+        folder: the other run's folder.
+        config: the configuration of the run that begins.
+
+    Raises:
+        ConfigError: there is no such run, it is not finished, or its agent is another one; the message says
+            in what.
+    """
+    file = Path(folder) / "config.yaml"
+    require(file.exists(), f"pretrained={folder} is no run folder: it has no config.yaml.")
+    require(
+        (Path(folder) / "done.json").exists(),
+        f"pretrained={folder} is not finished: start the command that began it again, and it will go on.",
+    )
+    theirs, ours = plain(OmegaConf.load(file)), plain(config)
+    agent, its_agent = ({"algorithm": settings["algorithm"]} for settings in (ours, theirs))
+    changed = config_difference(its_agent, agent, free_keys={"algorithm.actor_decay_steps"})
+    require(not changed, f"pretrained={folder} holds another agent (there -> here):\n  " + "\n  ".join(changed))
+    world, its_world = (
+        {f"task.{key}": settings["task"][key] for key in ("env", "reward")} for settings in (ours, theirs)
+    )
+    changed = config_difference(its_world, world, free_keys=())
+    trained_in = "was trained in another environment (there -> here):\n  " + "\n  ".join(changed)
+    state = load_component(Path(folder) / "checkpoints", "learner")
+    try:
+        learner.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"pretrained={folder} has networks of other sizes; it {trained_in}") from error
+    if changed:
+        warnings.warn(f"pretrained={folder} {trained_in}", stacklevel=2)
 
 
 def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     learner = build.learner(config)
     buffer, _, facts = build.buffer(config, folder=run.path / "storage")
     run.record_environment(**facts)
-    torch.manual_seed(config.seed)
+    build.seed_streams(config.seed)
     done = (load_latest(run.checkpoints, {"learner": learner}) or {"step": 0})["step"]
     logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
     settings, total = config.offline, config.offline.steps
@@ -63,9 +118,9 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     clock = Stopwatch()
     with logger, Progress(f"offline {run.path}", total, done, enabled=config.progress) as progress:
         for step in range(done + 1, total + 1):
-            metrics = learner.update([buffer.sample()])
+            metrics = learner.update([buffer.sample().to(config.device)])
             progress.advance()
-            if step % settings.log_every == 0 or step == total:
+            if step % settings.log_every == 0:
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
                 logger.log_time(step, {"time/updates_per_second": clock.rate(settings.log_every)})
             if step % settings.evaluate_every == 0 or step == total:

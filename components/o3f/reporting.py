@@ -18,8 +18,8 @@ def summarise(evaluation: Evaluation, config: DictConfig) -> dict[str, float]:
     """Return the means over episodes.
 
     Returns:
-        ``return`` (undiscounted, raw rewards), ``length`` (agent steps), ``score`` where the task has reference
-        returns (0 to 100), ``success`` (share of episodes) where the environment tells.
+        ``return`` (undiscounted, raw rewards), ``length`` (agent steps), ``score`` where the task has
+        reference returns (0 to 100), ``success`` (share of episodes) where the environment tells.
     """
     figures = {"return": float(np.mean(evaluation.returns)), "length": float(np.mean(evaluation.lengths))}
     reference = config.task.score

@@ -63,8 +63,8 @@ class RunFolder:
             timeout: seconds to wait for another process to finish with the folder; -1 waits for ever.
 
         Raises:
-            ConfigError: a run of another configuration is there (the message lists the differences), or ``never``
-                and a run. What failed before it logged or saved anything is no run.
+            ConfigError: a run of another configuration is there (the message lists the differences), or any
+                run and ``never``. What failed before it logged or saved anything is no run.
             CheckpointError: ``must``, and there is nothing to resume.
             ResourceError: another process has the folder; the message says which.
         """
@@ -74,9 +74,7 @@ class RunFolder:
         if resume not in ("auto", "must", "never"):
             raise ConfigError(f"resume must be auto, must or never, found {resume!r}.")
         if resume == "must" and not checkpoints(path / "checkpoints") and not (path / "done.json").exists():
-            raise CheckpointError(
-                f"resume=must, but {path} holds no checkpoint; use resume=auto to start there."
-            )
+            raise CheckpointError(f"resume=must, but {path} holds no checkpoint; use resume=auto to start there.")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, settings["seed"], _locked(path, timeout))
         try:
@@ -122,9 +120,7 @@ class RunFolder:
             return
         then = json.loads(file.read_text(encoding="utf-8"))
         if changed := [line for line in config_difference(then, now) if line.split(":")[0] in facts]:
-            raise ConfigError(
-                f"{self.path} was begun with something else (old -> new): {', '.join(changed)}."
-            )
+            raise ConfigError(f"{self.path} was begun with something else (old -> new): {', '.join(changed)}.")
         if changed := config_difference(then, now, free_keys=()):
             warnings.warn(
                 f"{self.path} was begun elsewhere ({', '.join(changed)}): not bit-exact from here.",

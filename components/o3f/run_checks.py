@@ -1,0 +1,53 @@
+"""Checks of a run's numbers before any work; names and options are checked where they are used."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from o3f.options import check_keys, require, require_range
+
+_COUNTS = ("steps", "evaluate_every", "checkpoint_every", "log_every")
+
+
+def check_offline(config: DictConfig) -> None:
+    """Check what pre-training and fine-tuning share.
+
+    Raises:
+        ConfigError: naming the key, the allowed range and what was found.
+    """
+    for key in (*_COUNTS, "batch_size"):
+        require_range(config, f"offline.{key}", "[1, inf)", integer=True)
+    require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
+    require_range(config, "evaluation.seed", "[0, inf)", integer=True)
+    check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
+    if config.dataset.max_transitions is not None:
+        require_range(config, "dataset.max_transitions", "[1, inf)", integer=True)
+
+
+def check_online(config: DictConfig) -> None:
+    """Check a fine-tuning configuration.
+
+    Raises:
+        ConfigError: as :func:`check_offline`, and for keys that contradict each other.
+    """
+    check_offline(config)
+    for key in (*_COUNTS, "updates_per_step"):
+        require_range(config, f"online.{key}", "[1, inf)", integer=True)
+    require_range(config, "online.random_steps", "[0, inf)", integer=True)
+    if config.online.online_fraction is not None:
+        require_range(config, "online.online_fraction", "[0, 1]")
+    steps, random_steps = config.online.steps, config.online.random_steps
+    require(
+        random_steps < steps,
+        f"online.random_steps ({random_steps}) must be less than online.steps ({steps}): nothing is learned before.",
+    )
+    require(
+        config.pretrained != "auto" or config.dataset.id != "none",
+        "dataset.id=none leaves nothing to pre-train on: add pretrained=none, or pretrained=RUN_FOLDER.",
+    )
+    decay = config.algorithm.get("actor_decay_steps")
+    require(
+        config.pretrained != "auto" or decay is None,
+        "algorithm.actor_decay_steps would leave the actor a learning rate of zero online: pre-train with it"
+        " by itself, then fine-tune with algorithm.actor_decay_steps=null pretrained=RUN_FOLDER.",
+    )

@@ -1,0 +1,105 @@
+"""Small real runs of the recipes: Reacher-v5 (episodes of 50 steps), random data, networks of width 16."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from o3f.checkpoint import load_component
+from o3f.logging import read_csv
+from o3f.run_config import plain, run_path
+from recipes import collect, finetune, pretrain
+
+ROOT = Path(__file__).parent.parent
+RECIPES = {"collect": collect.main, "pretrain": pretrain.main, "finetune": finetune.main}
+REACHER = ["task=custom", "task.env.id=Reacher-v5", "task.dataset.id=me/reacher-v0"]
+TINY = [*REACHER, "debug=toy", "task.reward={scale: 0.5, shift: -1.0}"]
+PARTS = ("learner", "buffer", "state", "rng")
+
+
+def settings(recipe: str, *overrides: str) -> DictConfig:
+    """The configuration of a recipe."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+        return compose(recipe, overrides=list(overrides))
+
+
+def run(recipe: str, *overrides: str) -> Path:
+    """Run a recipe in this process; returns the run folder."""
+    config = settings(recipe, *overrides)
+    RECIPES[recipe](config)
+    return run_path(plain(config)) if recipe != "collect" else Path()
+
+
+def start(recipe: str, *overrides: str, driver: str | None = None) -> subprocess.Popen[str]:
+    """Start a recipe as a user does; with ``driver``, python code that runs before it in its process."""
+    script = str(ROOT / "recipes" / f"{recipe}.py")
+    program = [script] if driver is None else ["-c", driver, script]
+    return subprocess.Popen(
+        [sys.executable, *program, *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def make_dataset() -> None:
+    """Collect six episodes into $MINARI_DATASETS_PATH."""
+    run("collect", *REACHER, "steps=300")
+
+
+def rows(folder: Path, tag: str | None = None) -> list[tuple[int, str, float]]:
+    """The rows of ``metrics.csv``, all or of one tag."""
+    return [row for row in read_csv(folder / "metrics.csv") if tag in (None, row[1])]
+
+
+def tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Steps and values that TensorBoard shows, by tag."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def part(folder: Path, name: str) -> dict[str, Any]:
+    """A part of the newest checkpoint."""
+    return load_component(folder / "checkpoints", name)
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two nested structures are equal, tensors bit for bit."""
+    if isinstance(left, torch.Tensor):
+        return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right)
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    """Both runs ended with the same parameters, optimisers, rows, random state, counters and figures."""
+    names = [name for name in PARTS if name == "learner" or "offline" not in left.parent.name]
+    for name in names:
+        assert same(part(left, name), part(right, name)), f"{name} differs"
+    for name in ("metrics.csv", "done.json"):
+        assert (left / name).read_bytes() == (right / name).read_bytes(), f"{name} differs"
+
+
+def assert_each_step_once(folder: Path) -> None:
+    """TensorBoard shows exactly the rows of ``metrics.csv``, and of the wall-clock figures each step once."""
+    shown = tensorboard(folder)
+    for tag in {tag for _, tag, _ in rows(folder)}:
+        expected = [(step, torch.tensor(value).item()) for step, _, value in rows(folder, tag)]
+        steps = [step for step, _ in expected]
+        assert steps == sorted(set(steps)), tag
+        assert shown.pop(tag) == expected, tag
+    assert shown
+    assert all(tag.startswith("time/") for tag in shown)
+    for tag, values in shown.items():
+        steps = [step for step, _ in values]
+        assert steps == sorted(set(steps)), tag
