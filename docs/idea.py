@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
@@ -57,7 +56,7 @@ def main() -> None:
         va="center",
         fontsize=11,
     )
-    FigureCanvasAgg(figure).print_png(str(Path(__file__).with_name("idea.png")))
+    figure.savefig(Path(__file__).with_name("idea.png"))
 
 
 if __name__ == "__main__":

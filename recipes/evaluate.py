@@ -44,9 +44,7 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
         sigma = trained.task.sigma
-        actors["optimistic"] = OptimisticActor(
-            learner.policy, learner.critic, sigma=sigma, optimistic_eval=True
-        )
+        actors["optimistic"] = OptimisticActor(learner.policy, learner.critic, sigma=sigma, optimistic_eval=True)
     acting = {}
     for name, actor in actors.items():
         env = build.env_config(trained)

@@ -42,9 +42,7 @@ def main(config: DictConfig) -> None:
         f"runs={config.runs}",
         *config.overrides,
     ]
-    with ThreadPoolExecutor(
-        config.workers
-    ) as pool:  # first in, first out: pre-training comes before its arms
+    with ThreadPoolExecutor(config.workers) as pool:  # first in, first out: pre-training comes before its arms
         if not is_local(config.dataset):
             run("collect", [f"task={config.task}", f"steps={config.transitions}"])
         offline = {seed: pool.submit(run, "pretrain", [*common, f"seed={seed}"]) for seed in config.seeds}
@@ -55,9 +53,7 @@ def main(config: DictConfig) -> None:
             online.append(pool.submit(run, "finetune", overrides, after=offline[seed]))
         commands = [future.result() for future in online]
 
-    runs = {
-        arm: [folder / f"{config.run}-{arm}" / f"seed{seed}" for seed in config.seeds] for arm in config.arms
-    }
+    runs = {arm: [folder / f"{config.run}-{arm}" / f"seed{seed}" for seed in config.seeds] for arm in config.arms}
     arms = {LABELS[arm]: [read_curves(path) for path in paths] for arm, paths in runs.items()}
     Console(width=120).print(comparison_table(arms, config.confidence))
     print("\n".join(paired_differences(arms, config.confidence)))

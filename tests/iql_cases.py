@@ -29,9 +29,7 @@ def make_batch(*shape: int, seed: int = 0) -> TensorDict:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(width: int) -> Tensor:
-        return torch.randn(*shape, width, generator=generator, dtype=torch.float64).to(
-            torch.get_default_dtype()
-        )
+        return torch.randn(*shape, width, generator=generator, dtype=torch.float64).to(torch.get_default_dtype())
 
     kind = torch.randint(3, (*shape, 1), generator=generator)
     following = {

@@ -101,8 +101,7 @@ class Oracle:
 
     def update(self, batch: list[dict[str, Any]]) -> dict[str, float]:
         target_q = [
-            min(float(forward(target, np.append(row["s"], row["a"]))[0][0]) for target in self.targets)
-            for row in batch
+            min(float(forward(target, np.append(row["s"], row["a"]))[0][0]) for target in self.targets) for row in batch
         ]
         figures = {"loss/value": self._value_step(batch, target_q)}
         values = [float(forward(self.value, row["s"])[0][0]) for row in batch]

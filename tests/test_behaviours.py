@@ -207,9 +207,7 @@ def test_rollout_cut_short_is_truncated_unless_it_just_ended() -> None:
 
 
 def test_an_episode_depends_on_its_number_alone() -> None:
-    first = [
-        rollout(make_raw_env(COUNTER), UniformBehaviour(1), seed=1, episode=k, max_steps=9) for k in (0, 1)
-    ]
+    first = [rollout(make_raw_env(COUNTER), UniformBehaviour(1), seed=1, episode=k, max_steps=9) for k in (0, 1)]
     env = make_raw_env(COUNTER)
     again = [rollout(env, UniformBehaviour(1), seed=1, episode=k, max_steps=9) for k in (1, 0)]
     np.testing.assert_array_equal(first[0].actions, again[1].actions)

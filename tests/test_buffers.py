@@ -44,17 +44,14 @@ def numbers(data: Any) -> list[int]:
 def flat(state: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in state.items():
-        out |= (
-            {f"{key}.{k}": v for k, v in flat(value).items()} if isinstance(value, Mapping) else {key: value}
-        )
+        out |= {f"{key}.{k}": v for k, v in flat(value).items()} if isinstance(value, Mapping) else {key: value}
     return out
 
 
 def same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     left, right = flat(one), flat(other)
     return left.keys() == right.keys() and all(
-        torch.equal(left[key], right[key]) if isinstance(left[key], Tensor) else left[key] == right[key]
-        for key in left
+        torch.equal(left[key], right[key]) if isinstance(left[key], Tensor) else left[key] == right[key] for key in left
     )
 
 
@@ -135,9 +132,7 @@ def test_a_fixed_fraction_is_exact(fraction: float, batch_size: int, expected: i
 
 def test_a_fixed_fraction_is_uniform_within_each_part() -> None:
     generator = torch.Generator().manual_seed(1)
-    buffer = make_buffer(
-        make_rows(10), online_capacity=4, online_fraction=0.25, batch_size=40_000, generator=generator
-    )
+    buffer = make_buffer(make_rows(10), online_capacity=4, online_fraction=0.25, batch_size=40_000, generator=generator)
     buffer.extend(make_rows(4, first=10))
     counts = torch.bincount(torch.tensor(numbers(buffer.sample()))).double()
     offline_error, online_error = math.sqrt(30_000 * 0.1 * 0.9), math.sqrt(10_000 * 0.25 * 0.75)
@@ -169,9 +164,7 @@ def test_generator_makes_draws_reproducible_and_leaves_the_global_stream_alone()
 
 
 def test_state_dict_round_trip_continues_the_draws_and_the_writing() -> None:
-    saved = make_buffer(
-        make_rows(5), online_capacity=4, batch_size=16, generator=torch.Generator().manual_seed(0)
-    )
+    saved = make_buffer(make_rows(5), online_capacity=4, batch_size=16, generator=torch.Generator().manual_seed(0))
     saved.extend(make_rows(6, first=100))
     saved.sample()
     state = copy.deepcopy(saved.state_dict())

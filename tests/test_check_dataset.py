@@ -146,9 +146,7 @@ def test_an_end_in_the_middle_of_an_episode(episodes: Episodes, field: str) -> N
 
 def test_no_ends_at_all() -> None:
     episodes = make_episodes([4, 5], **SPACES, ends="-")
-    assert_stops(
-        episodes, "neither 'terminations' nor 'truncations' is true", "any of 2 episode(s)", "check=False"
-    )
+    assert_stops(episodes, "neither 'terminations' nor 'truncations' is true", "any of 2 episode(s)", "check=False")
     rows = load_minari("toy/faulty-v0", check=False)[:]["next"]
     assert rows["truncated"].flatten().nonzero().flatten().tolist() == [3, 8]
     assert not rows["terminated"].any()
@@ -171,9 +169,7 @@ def test_all_faults_are_listed_at_once(episodes: Episodes) -> None:
     episodes[0]["rewards"][0] = np.nan
     episodes[1]["actions"][1, 1] = 7.0
     episodes[2]["truncations"][0] = True
-    assert_stops(
-        episodes, "'rewards' is not finite", "'actions' exceeds", "'truncations' ends", "by up to 6 "
-    )
+    assert_stops(episodes, "'rewards' is not finite", "'actions' exceeds", "'truncations' ends", "by up to 6 ")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +182,7 @@ def test_all_faults_are_listed_at_once(episodes: Episodes) -> None:
     ],
 )
 @pytest.mark.parametrize("check", [True, False])
-def test_fields_of_another_length_would_mix_episodes(
-    episodes: Episodes, field: str, found: str, check: bool
-) -> None:
+def test_fields_of_another_length_would_mix_episodes(episodes: Episodes, field: str, found: str, check: bool) -> None:
     episodes[1][field] = episodes[1][field][:-1]
     write_dataset("toy/short-v0", episodes, **SPACES)
     with pytest.raises(ValueError, match=f"{found}.* T \\+ 1"):
@@ -223,9 +217,7 @@ def test_the_datasets_own_environment_is_accepted_bare_and_wrapped() -> None:
         ("Hopper-v5", {"exclude_current_positions_from_observation": False}, ["observation_space", "(12,)"]),
     ],
 )
-def test_another_environment_or_version_is_listed(
-    env_id: str, kwargs: dict[str, Any], differences: list[str]
-) -> None:
+def test_another_environment_or_version_is_listed(env_id: str, kwargs: dict[str, Any], differences: list[str]) -> None:
     pendulum_dataset("toy/hopper-v0", "Hopper-v5").close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gymnasium.logger, "min_level", gymnasium.logger.ERROR)  # v4 is announced as old
@@ -241,9 +233,7 @@ def test_another_environment_or_version_is_listed(
 
 def test_other_bounds_of_the_same_shape_are_a_difference() -> None:
     env = pendulum_dataset()
-    narrow = gymnasium.wrappers.RescaleAction(
-        gymnasium.make("Pendulum-v1", g=9.0), np.float32(-1), np.float32(1)
-    )
+    narrow = gymnasium.wrappers.RescaleAction(gymnasium.make("Pendulum-v1", g=9.0), np.float32(-1), np.float32(1))
     check_environment("toy/pendulum-v0", narrow)  # unwrapped, the bounds are the same
     env.unwrapped.action_space = Box(-3.0, 3.0, (1,), np.float32)
     with pytest.raises(ValueError, match=r"action_space: .*2.0.* in the dataset, .*3.0.* here"):

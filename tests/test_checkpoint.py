@@ -327,9 +327,7 @@ def test_files_are_on_the_disk_before_they_are_published(tmp_path, monkeypatch):
     calls = []
     fsync, replace = files.fsync, os.replace
     monkeypatch.setattr(files, "fsync", lambda path: (calls.append(("fsync", path.name)), fsync(path)))
-    monkeypatch.setattr(
-        files.os, "replace", lambda a, b: (calls.append(("replace", Path(b).name)), replace(a, b))
-    )
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (calls.append(("replace", Path(b).name)), replace(a, b)))
     save(tmp_path / "c", 3, {"box": Box(3)})
     published = calls[calls.index(("replace", "step_000000000003.ckpt.sha256")) - 1 :]
     assert published == [

@@ -97,9 +97,7 @@ def test_the_loader_returns_the_agents_actions() -> None:
     np.testing.assert_allclose(rows["next", "reward"].flatten().numpy(), trajectory.rewards, rtol=1e-6)
 
 
-def test_policy_files_act_and_reference_scores_are_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_policy_files_act_and_reference_scores_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = gaussian(tmp_path / "policy.npz", 11, 3)
     options = ["task.behaviour.sample=false", f"task.behaviour.path={tmp_path}/policy.npz", "steps=120"]
     collect("task=hopper/medium", *options)
@@ -135,9 +133,7 @@ def test_antmaze_rewards_are_relabelled_for_one_goal(tmp_path: Path) -> None:
         distance = np.linalg.norm(episode.observations["achieved_goal"][1:] - [-4.0, -4.0], axis=1)
         np.testing.assert_array_equal(episode.rewards, distance <= 0.5)
         np.testing.assert_array_equal(episode.terminations, distance <= 0.5)
-    rows = load_minari(
-        "o3f/antmaze/umaze-diverse-v0", observation_keys=["achieved_goal", "observation"], check=False
-    )
+    rows = load_minari("o3f/antmaze/umaze-diverse-v0", observation_keys=["achieved_goal", "observation"], check=False)
     assert rows[:]["observation"].shape == (60, 29)
     assert rows[:]["action"].abs().max() <= 1.0
     assert rows[:]["action"].abs().max() > 0.5  # the agent's units, not a fifth of them
@@ -160,9 +156,7 @@ def test_a_dataset_is_not_overwritten_unasked() -> None:
         collect(*PUSHER, "steps=10_000_000")
 
 
-def test_a_failure_while_writing_leaves_the_old_dataset(
-    datasets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_while_writing_leaves_the_old_dataset(datasets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collect(*PUSHER, "steps=10")
 
     def fail(*args: Any, **kwargs: Any) -> None:

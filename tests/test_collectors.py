@@ -69,9 +69,7 @@ def test_two_workers_draw_different_noise():
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.zero_()  # the same distribution in every state
-    sampler = GaussianCandidates(
-        4, 0.1, include_base=True, low=-9, high=9, generator=torch.Generator().manual_seed(0)
-    )
+    sampler = GaussianCandidates(4, 0.1, include_base=True, low=-9, high=9, generator=torch.Generator().manual_seed(0))
     actor = OptimisticActor(policy, critic, sampler=sampler, return_candidates=True)
     collector = MultiSyncCollector([make_env, make_env], actor, frames_per_batch=8, total_frames=8, **QUIET)
     try:

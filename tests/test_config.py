@@ -79,9 +79,7 @@ def ran(output: str) -> list[dict]:
 
 
 def test_the_configuration_is_composed_resolved_and_nothing_else_is_printed(run):
-    code, output, errors = run(
-        "task=halfcheetah/medium", "algorithm.expectile=0.9", "+environment.kwargs.x=1"
-    )
+    code, output, errors = run("task=halfcheetah/medium", "algorithm.expectile=0.9", "+environment.kwargs.x=1")
     assert (code, errors) == (0, "")
     assert output.count("\n") == 1
     assert ran(output) == [
@@ -225,9 +223,7 @@ def test_a_recipe_of_an_installed_package_finds_its_configuration(run, tmp_path)
     os.rename(tmp_path / "project", tmp_path / "package")
     command = [sys.executable, "-W", "error::DeprecationWarning", "-m", "package.recipes.train"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "task=halfcheetah/medium"], capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run([*command, "task=halfcheetah/medium"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert ran(done.stdout)[0]["copied"] == 0.1
     assert list(Path.cwd().iterdir()) == []
@@ -254,8 +250,6 @@ def test_range_checks():
 
 def test_names_are_suggested():
     check_keys({"a": 1}, ["a", "b"], "here")
-    with pytest.raises(
-        ValueError, match=r"exploration\.kind: 'optimistc' is not known\. Did you mean optimistic\?"
-    ):
+    with pytest.raises(ValueError, match=r"exploration\.kind: 'optimistc' is not known\. Did you mean optimistic\?"):
         check_keys({"optimistc": None}, {"optimistic": 1, "noise": 2}, "exploration.kind")
     assert did_you_mean("zzz", []) == " There are: ."

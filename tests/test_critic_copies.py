@@ -22,9 +22,7 @@ def make_critic(network: nn.Module) -> TensorDictModule:
 
 def perceptron(width: int = 32, *, layer_norm: bool = False) -> Concatenated:
     norm = [nn.LayerNorm(width)] if layer_norm else []
-    return Concatenated(
-        nn.Linear(8, width), *norm, nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
-    )
+    return Concatenated(nn.Linear(8, width), *norm, nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
 
 
 def orthogonal_(network: nn.Sequential, gain: float) -> nn.Sequential:
@@ -101,9 +99,7 @@ def test_what_cannot_be_redrawn_is_named() -> None:
             self.core = nn.Linear(8, 1)
             self.scale = nn.Parameter(torch.randn(3))
 
-    with pytest.raises(
-        ValueError, match=r"'scale' of Opaque cannot be initialised anew.*Pass a list of critics"
-    ):
+    with pytest.raises(ValueError, match=r"'scale' of Opaque cannot be initialised anew.*Pass a list of critics"):
         redraw_(Opaque())
 
 
@@ -117,8 +113,7 @@ def test_ensemble_is_used_as_it_is() -> None:
 def test_list_is_copied_exactly(form: Any) -> None:
     torch.manual_seed(0)
     critics = [
-        TensorDictModule(mlp([4, 8, 1]), in_keys=["observation"], out_keys=["state_action_value"])
-        for _ in range(3)
+        TensorDictModule(mlp([4, 8, 1]), in_keys=["observation"], out_keys=["state_action_value"]) for _ in range(3)
     ]
     ensemble = critic_ensemble(form(critics))
     td = TensorDict({"observation": torch.randn(6, 4)}, [6])

@@ -21,17 +21,13 @@ def inputs(*batch: int, observation_dim: int = 3, action_dim: int = 2) -> Tensor
     )
 
 
-def plain_loop(
-    state: dict[str, torch.Tensor], row: list[float], member: int, layers: int, norm: bool
-) -> float:
+def plain_loop(state: dict[str, torch.Tensor], row: list[float], member: int, layers: int, norm: bool) -> float:
     """One critic's value of one row, in float64, from the state_dict alone."""
     hidden = row
     for layer in range(layers):
         weight = state[f"weights.{layer}"][member].double().tolist()
         bias = state[f"biases.{layer}"][member, 0].double().tolist()
-        hidden = [
-            bias[o] + sum(hidden[i] * weight[i][o] for i in range(len(hidden))) for o in range(len(bias))
-        ]
+        hidden = [bias[o] + sum(hidden[i] * weight[i][o] for i in range(len(hidden))) for o in range(len(bias))]
         if layer == layers - 1:
             return hidden[0]
         if norm:
@@ -166,9 +162,7 @@ def test_each_members_gradient_is_its_own():
 
 
 def test_from_specs():
-    critic = EnsembleQValue.from_specs(
-        Unbounded((3,)), Bounded(-1, 1, (2,)), num_critics=4, hidden_sizes=(8,)
-    )
+    critic = EnsembleQValue.from_specs(Unbounded((3,)), Bounded(-1, 1, (2,)), num_critics=4, hidden_sizes=(8,))
     assert critic(inputs(6))["state_action_value"].shape == (6, 4)
     observations = Composite({"agent": {"obs": Unbounded((7, 3))}}, shape=())
     actions = Composite({"action": Bounded(-1, 1, (7, 2))}, shape=())
@@ -185,11 +179,7 @@ def test_sizes_must_be_positive(sizes):
 
 
 def torchrl_critic(activation: type[nn.Module] = nn.ReLU, norm=None, **kwargs) -> ValueOperator:
-    norms = (
-        {"norm_class": nn.LayerNorm, "norm_kwargs": {"normalized_shape": 8, **norm}}
-        if norm is not None
-        else {}
-    )
+    norms = {"norm_class": nn.LayerNorm, "norm_kwargs": {"normalized_shape": 8, **norm}} if norm is not None else {}
     network = MLP(5, 1, num_cells=[8, 8], activation_class=activation, **norms, **kwargs)
     return ValueOperator(network, in_keys=["observation", "action"])
 
@@ -247,9 +237,7 @@ def test_from_modules_copies_weights_exactly_and_keeps_the_dtype():
 def test_a_generic_ensemble_owns_only_its_stacked_weights():
     critics = [torchrl_critic(nn.Tanh) for _ in range(3)]
     ensemble = EnsembleQValue.from_modules(critics)
-    assert sum(p.numel() for p in ensemble.parameters()) == sum(
-        p.numel() for c in critics for p in c.parameters()
-    )
+    assert sum(p.numel() for p in ensemble.parameters()) == sum(p.numel() for c in critics for p in c.parameters())
     td = inputs(4)
     before = ensemble(td.clone())["state_action_value"].detach()
     copied = copy.deepcopy(ensemble)

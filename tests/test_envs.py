@@ -70,9 +70,7 @@ def test_agent_action_one_is_the_upper_bound_of_pusher() -> None:
     np.testing.assert_array_equal(received[0], np.full(7, 2.0))
 
 
-@pytest.mark.parametrize(
-    ("scale", "action", "received"), [(1.0, 1.0, 4.0), (1.0, 0.0, 2.0), (0.25, -1.0, 1.5)]
-)
+@pytest.mark.parametrize(("scale", "action", "received"), [(1.0, 1.0, 4.0), (1.0, 0.0, 2.0), (0.25, -1.0, 1.5)])
 def test_actions_go_from_the_centre_of_uneven_bounds(scale: float, action: float, received: float) -> None:
     config = EnvConfig("toy/Counter-v0", kwargs={"low": 0.0, "high": 4.0}, action_scale=scale)
     env = make_gym_env(config, seed=0)
@@ -175,9 +173,7 @@ def test_reset_options_are_passed_unless_others_are_given() -> None:
 
 def test_collector_drives_it_over_episode_ends() -> None:
     env = make_env(EnvConfig("toy/Counter-v0", kwargs={"end": 3}), seed=0)
-    collector = Collector(
-        env, None, frames_per_batch=7, total_frames=7, auto_register_policy_transforms=False
-    )
+    collector = Collector(env, None, frames_per_batch=7, total_frames=7, auto_register_policy_transforms=False)
     (batch,) = list(collector)
     assert batch["next", "observation"][:, 0].tolist() == [1, 2, 3, 1, 2, 3, 1]
     assert batch["next", "terminated"].flatten().tolist() == [False, False, True] * 2 + [False]

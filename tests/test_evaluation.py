@@ -102,9 +102,7 @@ def test_episode_k_starts_from_its_own_seed_and_finished_rows_are_parked() -> No
 def test_number_of_parallel_environments_changes_nothing() -> None:
     torch.manual_seed(1)
     policy = gaussian_policy(11, 3, (8,))
-    results = [
-        evaluate(policy, EnvConfig("Hopper-v5"), episodes=4, seed=3, max_parallel=n).lengths for n in (1, 4)
-    ]
+    results = [evaluate(policy, EnvConfig("Hopper-v5"), episodes=4, seed=3, max_parallel=n).lengths for n in (1, 4)]
     np.testing.assert_array_equal(*results)
 
 
@@ -201,9 +199,7 @@ def test_training_data_are_the_same_with_and_without_evaluation() -> None:
         scorer = RandomRank("episode", generator=torch.Generator().manual_seed(5))
         actor = OptimisticActor(policy, critic, scorer=scorer, generator=torch.Generator().manual_seed(2))
         env = TransformedEnv(make_env(EnvConfig("toy/Counter-v0", kwargs={"end": 5}), seed=0), InitTracker())
-        collector = Collector(
-            env, actor, frames_per_batch=4, total_frames=12, auto_register_policy_transforms=False
-        )
+        collector = Collector(env, actor, frames_per_batch=4, total_frames=12, auto_register_policy_transforms=False)
         torch.manual_seed(0)
         actions = []
         for batch in collector:
@@ -248,9 +244,7 @@ def test_a_film_has_a_frame_per_observation(tmp_path: Path) -> None:
     assert imageio_ffmpeg.count_frames_and_secs(str(film))[0] == 5
 
 
-def test_without_ffmpeg_there_is_one_warning_and_no_film(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ffmpeg_there_is_one_warning_and_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

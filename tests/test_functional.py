@@ -41,10 +41,7 @@ def minimiser(samples: torch.Tensor, expectile: float) -> float:
     low, high = samples.min().item(), samples.max().item()
     for _ in range(50):
         left, right = low + (high - low) / 3, high - (high - low) / 3
-        if (
-            expectile_loss(samples - left, expectile).mean()
-            < expectile_loss(samples - right, expectile).mean()
-        ):
+        if expectile_loss(samples - left, expectile).mean() < expectile_loss(samples - right, expectile).mean():
             high = right
         else:
             low = left
@@ -101,9 +98,7 @@ def test_weights_by_hand() -> None:
     torch.testing.assert_close(advantage_weights(torch.tensor([0.4]), 10.0), torch.tensor([54.598150]))
     weights = advantage_weights(torch.tensor([2.0, 0.0, -1.0]), 3.0)
     torch.testing.assert_close(weights, torch.tensor([100.0, 1.0, math.exp(-3)]))
-    torch.testing.assert_close(
-        advantage_weights(torch.tensor([2.0]), 3.0, max_weight=1e6), torch.tensor([403.428793])
-    )
+    torch.testing.assert_close(advantage_weights(torch.tensor([2.0]), 3.0, max_weight=1e6), torch.tensor([403.428793]))
 
 
 def test_weights_and_their_gradients_stay_finite() -> None:

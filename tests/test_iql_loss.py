@@ -90,9 +90,7 @@ def stacked_gradients(twin: torchrl.objectives.IQLLoss, batch: TensorDict) -> li
 
 @pytest.mark.parametrize("loss_function", ["l2", "l1", "smooth_l1"])
 @pytest.mark.parametrize(("num_critics", "layer_norm"), [(2, False), (2, True), (5, False), (5, True)])
-def test_equals_torchrl_in_values_and_gradients(
-    loss_function: Any, num_critics: int, layer_norm: bool
-) -> None:
+def test_equals_torchrl_in_values_and_gradients(loss_function: Any, num_critics: int, layer_norm: bool) -> None:
     with double_precision():
         loss = make_loss(
             num_critics, layer_norm=layer_norm, loss_function=loss_function, expectile=0.8, temperature=2.0
@@ -212,8 +210,7 @@ def test_aggregations() -> None:
     assert torch.equal(loss.target_qvalue(batch), values.min(-1).values)
     assert torch.equal(make_loss(5, aggregation="mean").target_qvalue(batch), values.mean(-1))
     draws = [
-        make_loss(5, aggregation="subset", subset_size=2, generator=torch.Generator().manual_seed(3))
-        for _ in range(2)
+        make_loss(5, aggregation="subset", subset_size=2, generator=torch.Generator().manual_seed(3)) for _ in range(2)
     ]
     seeded = [[loss.target_qvalue(batch) for _ in range(6)] for loss in draws]
     torch.testing.assert_close(seeded[0], seeded[1], rtol=0, atol=0)
@@ -224,9 +221,7 @@ def test_aggregations() -> None:
 
 def test_the_generator_of_the_subsets_is_saved() -> None:
     batch = make_batch(6)
-    loss, other = (
-        make_loss(5, aggregation="subset", generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
-    )
+    loss, other = (make_loss(5, aggregation="subset", generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     loss.target_qvalue(batch)
     other.load_state_dict(loss.state_dict())
     twins = [loss, copy.deepcopy(loss), other]
@@ -245,9 +240,7 @@ def test_the_generator_of_the_subsets_is_saved() -> None:
 def test_each_loss_reaches_its_own_network_only(method: str, network: str) -> None:
     for joint in (False, True):
         loss = make_loss(5)
-        value = (
-            loss(make_batch(16))[f"loss_{method[:-5]}"] if joint else getattr(loss, method)(make_batch(16))[0]
-        )
+        value = loss(make_batch(16))[f"loss_{method[:-5]}"] if joint else getattr(loss, method)(make_batch(16))[0]
         value.backward()
         reached = {name.split("_params")[0] for name, p in loss.named_parameters() if p.grad is not None}
         assert reached == {network}
@@ -304,9 +297,7 @@ def renamed_loss(**kwargs: Any) -> IQLLoss:
         in_keys=[("obs", "x"), ("agent", "act")],
         out_key=("agent", "q"),
     )
-    policy = gaussian_policy(
-        OBSERVATION_DIM, ACTION_DIM, HIDDEN, in_key=("obs", "x"), action_key=("agent", "act")
-    )
+    policy = gaussian_policy(OBSERVATION_DIM, ACTION_DIM, HIDDEN, in_key=("obs", "x"), action_key=("agent", "act"))
     value = value_network(OBSERVATION_DIM, HIDDEN, in_key=("obs", "x"), out_key=("agent", "v"))
     loss = IQLLoss(policy, critic, value, **kwargs)
     SoftUpdate(loss, tau=0.005)
@@ -414,9 +405,7 @@ def test_batch_shapes() -> None:
 
 def test_critic_is_the_trained_ensemble() -> None:
     critic = EnsembleQValue(OBSERVATION_DIM, ACTION_DIM, 5, HIDDEN)
-    loss = IQLLoss(
-        gaussian_policy(OBSERVATION_DIM, ACTION_DIM, HIDDEN), critic, value_network(OBSERVATION_DIM, HIDDEN)
-    )
+    loss = IQLLoss(gaussian_policy(OBSERVATION_DIM, ACTION_DIM, HIDDEN), critic, value_network(OBSERVATION_DIM, HIDDEN))
     SoftUpdate(loss, tau=0.005)
     assert loss.critic is critic
     assert {id(p) for p in critic.parameters()} <= {id(p) for p in loss.parameters()}
@@ -498,9 +487,7 @@ def test_schedules_change_the_buffers_in_place() -> None:
         setattr(loss, name, value)
         assert getattr(loss, name) is buffer
         assert loss.state_dict()[name].item() == pytest.approx(value)
-        changed = {
-            key for key, loss_now in loss(batch.clone()).items() if not torch.equal(loss_now, before[key])
-        }
+        changed = {key for key, loss_now in loss(batch.clone()).items() if not torch.equal(loss_now, before[key])}
         assert changed == {"loss_value" if name == "expectile" else "loss_actor"}
     torch.testing.assert_close(
         dict(loss(batch.clone())), dict(make_loss(2, expectile=0.95, temperature=0.1)(batch.clone()))

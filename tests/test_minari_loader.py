@@ -209,9 +209,7 @@ def test_memmap_equals_memory_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(storage_dir.iterdir()) == []
 
 
-def test_a_full_disk_is_an_error_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_an_error_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("toy/cheetah-v0", [4])
     claimed = []
 
@@ -244,18 +242,14 @@ def test_disk_space_is_really_claimed(tmp_path: Path, monkeypatch: pytest.Monkey
     assert blocks[0] >= 10_000 * 17 * 4
 
 
-@pytest.mark.parametrize(
-    ("limit", "flags"), [(3, "--u"), (4, "---t"), (5, "---tu"), (6, "---t-u"), (99, "---t-u")]
-)
+@pytest.mark.parametrize(("limit", "flags"), [(3, "--u"), (4, "---t"), (5, "---tu"), (6, "---t-u"), (99, "---t-u")])
 def test_max_transitions_cuts_and_marks_the_cut(limit: int, flags: str) -> None:
     write("toy/cheetah-v0", [4, 2])
     rows = load_minari("toy/cheetah-v0", max_transitions=limit)[:]
     whole = load_minari("toy/cheetah-v0")[:]
     assert torch.equal(rows["next", "observation"], whole["next", "observation"][:limit])
     terminated, truncated = rows["next", "terminated"].flatten(), rows["next", "truncated"].flatten()
-    assert (
-        "".join("t" if t else "u" if u else "-" for t, u in zip(terminated, truncated, strict=True)) == flags
-    )
+    assert "".join("t" if t else "u" if u else "-" for t, u in zip(terminated, truncated, strict=True)) == flags
 
 
 def test_hash_is_that_of_the_content() -> None:
@@ -331,9 +325,7 @@ def test_a_missing_dataset_says_how_to_get_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_download_happens_only_when_asked_and_into_root(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_download_happens_only_when_asked_and_into_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     root.mkdir()
 

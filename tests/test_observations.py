@@ -80,9 +80,7 @@ def test_the_layout_of_a_real_goal_environment() -> None:
     env = gymnasium.make("PointMaze_UMaze-v3")
     observation, _ = env.reset(seed=0)
     expected = np.concatenate([observation[key] for key in ("achieved_goal", "desired_goal", "observation")])
-    assert np.array_equal(
-        observation_layout(env.observation_space).flatten(observation), expected.astype(np.float32)
-    )
+    assert np.array_equal(observation_layout(env.observation_space).flatten(observation), expected.astype(np.float32))
     env.close()
 
 

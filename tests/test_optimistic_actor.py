@@ -196,9 +196,7 @@ def test_scores_row_by_row_and_chunk_by_chunk_are_the_same(batch, chunk_size):
     if 0 in batch:
         return
     whole = OptimisticActor(policy, critic, omega=0.5)
-    rows = [
-        whole.score(row, near) for row, near in zip(td.reshape(-1), candidates.reshape(-1, 7, 2), strict=True)
-    ]
+    rows = [whole.score(row, near) for row, near in zip(td.reshape(-1), candidates.reshape(-1, 7, 2), strict=True)]
     torch.testing.assert_close(scores, torch.stack(rows).reshape(*batch, 7))
 
 
@@ -313,17 +311,13 @@ def test_selection_leaves_networks_modes_and_gradients_unchanged():
     assert not out["action"].requires_grad
     assert all(parameter.grad is None for parameter in actor.parameters())
     assert {name: module.training for name, module in actor.named_modules()} == modes
-    assert all(
-        torch.equal(value, state[name]) for name, value in (policy.state_dict() | critic.state_dict()).items()
-    )
+    assert all(torch.equal(value, state[name]) for name, value in (policy.state_dict() | critic.state_dict()).items())
 
 
 def test_dropout_is_off_while_acting():
     policy = gaussian_policy(3, 2, (16,), dropout=0.5)
     layers = [MLP(5, 1, num_cells=[16], dropout=0.5) for _ in range(3)]
-    critic = EnsembleQValue.from_modules(
-        [ValueOperator(net, in_keys=["observation", "action"]) for net in layers]
-    )
+    critic = EnsembleQValue.from_modules([ValueOperator(net, in_keys=["observation", "action"]) for net in layers])
     sampler = GaussianCandidates(5, 0.0, centre="mean")
     actor = OptimisticActor(policy, critic, sampler=sampler, return_candidates=True)
     td = observations(4)

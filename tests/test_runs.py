@@ -116,9 +116,7 @@ def test_documented_keys_may_differ(config):
             st.text("abc-1e.", max_size=5),
             st.none(),
         ),
-        lambda child: (
-            st.lists(child, max_size=3) | st.dictionaries(st.text("abc", min_size=1), child, max_size=3)
-        ),
+        lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text("abc", min_size=1), child, max_size=3),
         max_leaves=8,
     )
 )
@@ -226,9 +224,7 @@ time.sleep(60)
 def test_a_second_process_is_refused_with_the_pid_and_a_dead_one_is_no_obstacle(config):
     with RunFolder.open(config), pytest.raises(ResourceError, match=f"in use by process {os.getpid()} on"):
         RunFolder.open(config)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, json.dumps(config)], stdout=subprocess.PIPE, text=True
-    )
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, json.dumps(config)], stdout=subprocess.PIPE, text=True)
     with holder:
         assert holder.stdout.readline() == "locked\n"
         with pytest.raises(ResourceError, match=f"in use by process {holder.pid} on") as caught:

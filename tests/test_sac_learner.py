@@ -104,9 +104,7 @@ def test_temperature_seeks_the_target_entropy(log_std: float, target: float | No
 
 def test_targets_follow_by_tau() -> None:
     learner = make(tau=0.1)
-    before = {
-        name: value.clone() for name, value in learner.loss.target_qvalue_network_params.items(True, True)
-    }
+    before = {name: value.clone() for name, value in learner.loss.target_qvalue_network_params.items(True, True)}
     learner.update([make_batch(8)])
     for name, value in learner.loss.target_qvalue_network_params.items(True, True):
         trained = learner.loss.qvalue_network_params[name]
@@ -147,9 +145,7 @@ def test_policy_is_squashed_and_its_spread_bounded() -> None:
     torch.testing.assert_close(distribution.scale, torch.tensor([math.exp(-5), math.exp(2)]).expand(5, 2))
     with set_exploration_type(ExplorationType.DETERMINISTIC):
         action = learner.policy(td)["action"]
-    torch.testing.assert_close(
-        action, network(td["observation"])[:, :ACTION_DIM].tanh(), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(action, network(td["observation"])[:, :ACTION_DIM].tanh(), atol=1e-5, rtol=1e-5)
     assert learner.policy.spec["action"].is_in(action)
 
 

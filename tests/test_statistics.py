@@ -13,9 +13,7 @@ def test_t_interval_by_hand() -> None:
     assert interval.mean == 2.0
     assert interval.half_width == pytest.approx(4.302653 / math.sqrt(3), abs=1e-6)
     # t(0.95, 3) = 2.353363 at 90 %; s^2 = 20/3.
-    assert t_interval([1.0, 3.0, 5.0, 7.0], 0.9).half_width == pytest.approx(
-        2.353363 * math.sqrt(20 / 3) / 2, abs=1e-5
-    )
+    assert t_interval([1.0, 3.0, 5.0, 7.0], 0.9).half_width == pytest.approx(2.353363 * math.sqrt(20 / 3) / 2, abs=1e-5)
 
 
 def test_one_seed_has_no_interval_and_no_claim() -> None:

@@ -17,9 +17,7 @@ from o3f.data.source import check_dataset_id
 from o3f.envs import EnvConfig, make_env, make_raw_env
 
 CONF = Path(__file__).parent.parent / "conf"
-TASKS = sorted(
-    path.relative_to(CONF / "task").with_suffix("").as_posix() for path in CONF.glob("task/**/*.yaml")
-)
+TASKS = sorted(path.relative_to(CONF / "task").with_suffix("").as_posix() for path in CONF.glob("task/**/*.yaml"))
 SIZES = {"halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6), "antmaze": (29, 8)}
 SCORES = {  # D4RL's reference returns
     "halfcheetah": (-280.178953, 12135.0),

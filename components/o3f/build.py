@@ -43,9 +43,7 @@ def learner(config: DictConfig) -> Learner:
         )
     torch.manual_seed(config.seed)
     settings: Any = OmegaConf.to_container(config.algorithm, resolve=True)
-    return make_learner(
-        settings.pop("name"), observation_dim, action_dim, settings, torch.device(config.device)
-    )
+    return make_learner(settings.pop("name"), observation_dim, action_dim, settings, torch.device(config.device))
 
 
 def buffer(

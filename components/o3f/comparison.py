@@ -113,7 +113,6 @@ def plot_arms(
     Returns:
         The picture's path.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -136,5 +135,5 @@ def plot_arms(
     panels[1].set_title("Episodes played while collecting")
     panels[1].legend()
     figure.suptitle(title)
-    FigureCanvasAgg(figure).print_png(str(path))
+    figure.savefig(path)
     return Path(path)

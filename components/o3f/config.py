@@ -125,7 +125,5 @@ def _quiet_hydra(scratch: str) -> None:
     """Make Hydra write into ``scratch`` what it insists on writing (``multirun.yaml``), and log nothing."""
     node = HydraConf(run=RunDir(dir="."), sweep=SweepDir(dir=scratch, subdir="."), output_subdir=None)
     ours = {"output": None, "hydra_logging": "none", "job_logging": "none"}
-    node.defaults = [
-        {group: ours.get(group, choice)} for entry in node.defaults for group, choice in entry.items()
-    ]
+    node.defaults = [{group: ours.get(group, choice)} for entry in node.defaults for group, choice in entry.items()]
     ConfigStore.instance().store(group="hydra", name="config", node=node, provider="hydra")

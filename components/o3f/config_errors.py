@@ -69,15 +69,12 @@ def explain_overrides(arguments: Sequence[str], folder: Path, config_name: str) 
     groups = {key: value for key, value in pairs if (folder / key).is_dir()}
     for group, value in groups.items():
         choices = sorted(
-            path.relative_to(folder / group).with_suffix("").as_posix()
-            for path in (folder / group).rglob("*.yaml")
+            path.relative_to(folder / group).with_suffix("").as_posix() for path in (folder / group).rglob("*.yaml")
         )
         for choice in value.split(","):
             if choice not in choices:
                 return f"{group}={choice}: no such choice.{did_you_mean(choice, choices)}"
-    known = _known_keys(
-        folder, config_name, [f"{group}={value.split(',')[0]}" for group, value in groups.items()]
-    )
+    known = _known_keys(folder, config_name, [f"{group}={value.split(',')[0]}" for group, value in groups.items()])
     for key, _ in pairs:
         if known and key not in known and key not in groups:
             return f"{key}: no such key.{did_you_mean(key, known)} (+{key}=... adds a new one)"

@@ -94,9 +94,7 @@ class RunLogger:
 
     def _add(self, file: AppendFile, step: int, values: Mapping[str, SupportsFloat]) -> None:
         if step <= self._resume_step:
-            raise ValueError(
-                f"the run was resumed from step {self._resume_step}; step {step} is there already."
-            )
+            raise ValueError(f"the run was resumed from step {self._resume_step}; step {step} is there already.")
         if bad := [tag for tag in values if not _TAG.fullmatch(tag)]:
             raise ValueError(f"tags are made of A-Z a-z 0-9 _ . / - only, found {bad}.")
         rows = [(step, tag, float(value)) for tag, value in values.items()]

@@ -45,9 +45,7 @@ def run_path(config: Mapping[str, Any]) -> Path:
             )
     path = Path(config["runs"], config["name"], "-".join(parts), f"seed{seed}")
     if not path.resolve().is_relative_to(Path(config["runs"]).resolve()):
-        raise ConfigError(
-            f"{path} leads out of {config['runs']} through a symbolic link; choose another name."
-        )
+        raise ConfigError(f"{path} leads out of {config['runs']} through a symbolic link; choose another name.")
     return path
 
 

@@ -48,7 +48,5 @@ def make_learner(
     """
     check_keys([name], _ALGORITHMS, "algorithm")
     config_type, learner_type = _ALGORITHMS[name]
-    learner: Learner = learner_type(
-        observation_dim, action_dim, read_config(config_type, name, config), device
-    )
+    learner: Learner = learner_type(observation_dim, action_dim, read_config(config_type, name, config), device)
     return learner

@@ -139,6 +139,4 @@ class SACLearner:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over the state of a learner of the same configuration."""
         self.loss.load_state_dict(state_dict["loss"])
-        self.optimiser.load_state_dict(
-            deepcopy(state_dict["optimiser"])
-        )  # Adam keeps the tensors it is given
+        self.optimiser.load_state_dict(deepcopy(state_dict["optimiser"]))  # Adam keeps the tensors it is given

@@ -142,7 +142,5 @@ def _check_shapes(arrays: Mapping[str, Array], layers: list[tuple[str, str]]) ->
     for weight, bias in layers:
         shape = arrays[weight].shape
         if len(shape) != 2 or arrays[bias].shape != shape[1:] or inputs not in (None, shape[0]):
-            raise ValueError(
-                f"shapes do not fit: {weight} {shape}, {bias} {arrays[bias].shape}, inputs {inputs}."
-            )
+            raise ValueError(f"shapes do not fit: {weight} {shape}, {bias} {arrays[bias].shape}, inputs {inputs}.")
         inputs = shape[1]

@@ -82,9 +82,7 @@ class PolicyBehaviour(Behaviour):
         sample: False acts deterministically.
     """
 
-    def __init__(
-        self, policy: TensorDictModuleBase, layout: ObservationLayout, *, sample: bool = True
-    ) -> None:
+    def __init__(self, policy: TensorDictModuleBase, layout: ObservationLayout, *, sample: bool = True) -> None:
         self.policy, self.layout = policy, layout
         self.exploration = ExplorationType.RANDOM if sample else ExplorationType.DETERMINISTIC
         self.is_init = True

@@ -16,9 +16,7 @@ def check_action_space(space: gymnasium.Space[Any]) -> gymnasium.spaces.Box:
         ValueError: if actions are discrete, unbounded, or not a vector.
     """
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise ValueError(
-            f"The action space is {space}. Supported: a Box of shape [A]; discrete actions are not."
-        )
+        raise ValueError(f"The action space is {space}. Supported: a Box of shape [A]; discrete actions are not.")
     if not (space.is_bounded() and (space.high > space.low).all()):
         raise ValueError(
             f"The action space {space} is not bounded. Every dimension needs finite bounds, low < high:"

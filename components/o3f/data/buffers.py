@@ -47,13 +47,9 @@ def make_buffer(
         return _assemble(LazyTensorStorage(online_capacity), 0, online_fraction, batch_size, generator)
     dataset = select_rows(offline)
     num_offline = len(dataset)
-    rows = allocate_rows(
-        num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1]
-    )
+    rows = allocate_rows(num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1])
     rows[:num_offline].copy_(dataset)
-    return buffer_over(
-        rows, num_offline, online_fraction=online_fraction, batch_size=batch_size, generator=generator
-    )
+    return buffer_over(rows, num_offline, online_fraction=online_fraction, batch_size=batch_size, generator=generator)
 
 
 def buffer_over(
@@ -115,9 +111,7 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
             " Resume with the same online_capacity."
         )
     if (generator is None) != ("generator" not in state):
-        raise ValueError(
-            "Only one of the saved and the present buffer has a generator. Give it to both or none."
-        )
+        raise ValueError("Only one of the saved and the present buffer has a generator. Give it to both or none.")
     _set_length(buffer.storage, writer.num_offline)
     writer.load_state_dict({"_cursor": writer.num_offline, "_write_count": 0})
     if "rows" in state:

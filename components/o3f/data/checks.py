@@ -100,9 +100,7 @@ class DatasetReport:
                 " truncation; otherwise make the dataset again with its flags."
             )
         if self.transitions and self._only_zeros:
-            faults.append(
-                "all observations and actions are zero: the file is damaged. Get the dataset again."
-            )
+            faults.append("all observations and actions are zero: the file is damaged. Get the dataset again.")
         if faults:
             raise ValueError(f"Dataset '{self.dataset_id}' cannot be used:\n- " + "\n- ".join(faults))
 
@@ -150,9 +148,7 @@ def check_dataset(
     return report
 
 
-def check_environment(
-    dataset_id: str, env: gymnasium.Env[Any, Any], *, root: str | Path | None = None
-) -> None:
+def check_environment(dataset_id: str, env: gymnasium.Env[Any, Any], *, root: str | Path | None = None) -> None:
     """Compare an environment with the one a dataset states: id and version, observation and action space.
 
     A dataset may hold the environment's own units or those after the wrappers of ``env``: its spaces must

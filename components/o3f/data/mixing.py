@@ -98,9 +98,7 @@ class OfflineOnlineSampler(RandomSampler):
         """
         stored = len(storage)
         if stored == 0:
-            raise RuntimeError(
-                "The buffer is empty: nothing to sample. Load a dataset or collect transitions first."
-            )
+            raise RuntimeError("The buffer is empty: nothing to sample. Load a dataset or collect transitions first.")
         if self.online_fraction is None or self.num_offline in (0, stored):
             return self._draw(0, stored, batch_size), {}
         # The small term undoes rounding such as 100 * 0.29 = 28.999...

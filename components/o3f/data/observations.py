@@ -99,20 +99,14 @@ def observation_layout(space: gymnasium.Space[Any], keys: Sequence[str] | None =
     if keys is None:
         leaves = list(_leaves(space, ()))
     elif not isinstance(space, gymnasium.spaces.Dict):
-        raise ValueError(
-            f"observation_keys={list(keys)} given, but the observation is {space}. Leave them out."
-        )
+        raise ValueError(f"observation_keys={list(keys)} given, but the observation is {space}. Leave them out.")
     else:
         leaves = [leaf for key in keys for leaf in _leaves(_subspace(space, key), tuple(key.split("/")))]
     if not leaves:
-        raise ValueError(
-            f"No observation is left of {space} with observation_keys={keys}. Name at least one key."
-        )
+        raise ValueError(f"No observation is left of {space} with observation_keys={keys}. Name at least one key.")
     paths, boxes = zip(*leaves, strict=True)
     if len(set(paths)) < len(paths):
-        raise ValueError(
-            f"observation_keys={list(keys or ())} take a part of the observation twice. Name it once."
-        )
+        raise ValueError(f"observation_keys={list(keys or ())} take a part of the observation twice. Name it once.")
     return ObservationLayout(paths, boxes)
 
 
@@ -122,13 +116,9 @@ def _leaves(space: gymnasium.Space[Any], path: Path) -> Iterator[tuple[Path, gym
             yield from _leaves(space.spaces[key], (*path, key))
         return
     if not isinstance(space, gymnasium.spaces.Box):
-        raise ValueError(
-            f"Observation '{_name(path)}' is {space}. Supported: Box vectors and (nested) Dicts of them."
-        )
+        raise ValueError(f"Observation '{_name(path)}' is {space}. Supported: Box vectors and (nested) Dicts of them.")
     if space.dtype == np.uint8 and len(space.shape) > 1:
-        raise ValueError(
-            f"Observation '{_name(path)}' looks like an image ({space}). Pixels are not supported."
-        )
+        raise ValueError(f"Observation '{_name(path)}' looks like an image ({space}). Pixels are not supported.")
     yield path, space
 
 
@@ -138,9 +128,7 @@ def _subspace(space: gymnasium.spaces.Dict, key: str) -> gymnasium.Space[Any]:
         if not isinstance(node, gymnasium.spaces.Dict) or part not in node.spaces:
             known = ["/".join(path) for path, _ in _leaves(space, ())]
             near = difflib.get_close_matches(key, known) or known
-            raise KeyError(
-                f"Observation key '{key}' is not in the observation space. Nearest: {', '.join(near)}."
-            )
+            raise KeyError(f"Observation key '{key}' is not in the observation space. Nearest: {', '.join(near)}.")
         node = node.spaces[part]
     return node
 

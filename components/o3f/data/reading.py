@@ -123,9 +123,7 @@ def _num_rows(dataset: minari.MinariDataset, max_transitions: int | None) -> int
     return total if max_transitions is None else min(total, max_transitions)
 
 
-def _finish(
-    rows: TensorDict, dataset: minari.MinariDataset, report: DatasetReport, reward: RewardRule
-) -> DatasetInfo:
+def _finish(rows: TensorDict, dataset: minari.MinariDataset, report: DatasetReport, reward: RewardRule) -> DatasetInfo:
     """Hash the raw rows, then apply the reward rule to them in place."""
     if report.clipped_actions:
         warnings.warn(

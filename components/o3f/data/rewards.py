@@ -39,9 +39,7 @@ class RewardRule:
     def __post_init__(self) -> None:
         number = 1.0 if self.scale == "return_range" else self.scale
         if isinstance(number, str) or not np.isfinite([number, self.shift]).all() or number == 0.0:
-            raise ValueError(
-                f"{self}: expected finite numbers, a scale that is not 0, or scale='return_range'."
-            )
+            raise ValueError(f"{self}: expected finite numbers, a scale that is not 0, or scale='return_range'.")
 
     def __call__(self, reward: Reward) -> Reward:
         """Apply the rule to a number, an array or a tensor of any shape; its type is kept.
@@ -59,9 +57,7 @@ class RewardRule:
         Args:
             episode_returns: undiscounted raw returns of the dataset's episodes.
         """
-        return (
-            replace(self, scale=return_range_scale(episode_returns)) if isinstance(self.scale, str) else self
-        )
+        return replace(self, scale=return_range_scale(episode_returns)) if isinstance(self.scale, str) else self
 
 
 def return_range_scale(episode_returns: Sequence[float] | npt.NDArray[np.floating]) -> float:

@@ -14,9 +14,7 @@ from minari.dataset.minari_storage import MinariStorage
 _ROOT_VARIABLE = "MINARI_DATASETS_PATH"
 
 
-def open_dataset(
-    dataset_id: str, *, download: bool = False, root: str | Path | None = None
-) -> minari.MinariDataset:
+def open_dataset(dataset_id: str, *, download: bool = False, root: str | Path | None = None) -> minari.MinariDataset:
     """Open a local Minari dataset, after fetching it if that is asked for.
 
     Args:
@@ -33,9 +31,7 @@ def open_dataset(
     data = folder / dataset_id / "data"
     if not is_local(dataset_id, root):
         if not download:
-            raise FileNotFoundError(
-                f"Dataset '{dataset_id}' is not in {folder}. {_how_to_get(dataset_id, folder)}"
-            )
+            raise FileNotFoundError(f"Dataset '{dataset_id}' is not in {folder}. {_how_to_get(dataset_id, folder)}")
         _download(dataset_id, folder)
     try:
         storage = MinariStorage.read(data)

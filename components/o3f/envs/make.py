@@ -98,9 +98,7 @@ def make_raw_env(config: EnvConfig, *, render_mode: str | None = None) -> Env:
     return env if config.reset_options is None else ResetOptions(env, config.reset_options)
 
 
-def make_gym_env(
-    config: EnvConfig, *, seed: int, first_episode: int = 0, reward: RewardRule | None = None
-) -> Env:
+def make_gym_env(config: EnvConfig, *, seed: int, first_episode: int = 0, reward: RewardRule | None = None) -> Env:
     """A Gymnasium environment with flat float32 observations, actions in [-1, 1] and seeded episodes.
 
     Args:
@@ -134,9 +132,7 @@ def make_env(
         Keys ``observation`` ``[O]`` and ``reward`` ``[1]``, float32; ``action`` ``[A]``, ``Bounded(-1, 1)``;
         ``done``, ``terminated`` and ``truncated`` ``[1]``; nothing else.
     """
-    return GymWrapper(
-        make_gym_env(config, seed=seed, first_episode=first_episode, reward=reward), device=device
-    )
+    return GymWrapper(make_gym_env(config, seed=seed, first_episode=first_episode, reward=reward), device=device)
 
 
 def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:

@@ -52,12 +52,8 @@ class GoalRadius(Wrapper):
     def __init__(self, env: Env, radius: float) -> None:
         super().__init__(env)
         space = env.observation_space
-        if not isinstance(space, gymnasium.spaces.Dict) or not {"achieved_goal", "desired_goal"} <= set(
-            space
-        ):
-            raise ValueError(
-                f"goal_radius={radius} needs achieved_goal and desired_goal observations, found {space}."
-            )
+        if not isinstance(space, gymnasium.spaces.Dict) or not {"achieved_goal", "desired_goal"} <= set(space):
+            raise ValueError(f"goal_radius={radius} needs achieved_goal and desired_goal observations, found {space}.")
         self.radius = radius
 
     def step(self, action: Any) -> Step:
@@ -110,8 +106,7 @@ class ResetOptions(Wrapper):
     def __init__(self, env: Env, options: Mapping[str, Any]) -> None:
         super().__init__(env)
         self.options = {
-            key: np.array(value) if isinstance(value, list | tuple) else value
-            for key, value in options.items()
+            key: np.array(value) if isinstance(value, list | tuple) else value for key, value in options.items()
         }
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:

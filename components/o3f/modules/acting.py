@@ -50,9 +50,7 @@ def base_action(
     """Action(s) of the policy to put candidates around: ``[*B, A]``, or ``[*B, N, A]`` of one each."""
     if centre == "sample_per_candidate" and exploring():
         if not hasattr(policy, "get_dist"):
-            raise ValueError(
-                "centre='sample_per_candidate' needs a policy with get_dist, a ProbabilisticActor."
-            )
+            raise ValueError("centre='sample_per_candidate' needs a policy with get_dist, a ProbabilisticActor.")
         samples: Tensor = policy.get_dist(tensordict).sample((num_candidates,))
         return samples.movedim(0, -2)
     with set_exploration_type(ExplorationType.DETERMINISTIC) if centre == "mean" else nullcontext():

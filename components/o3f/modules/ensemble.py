@@ -126,9 +126,7 @@ class EnsembleQValue(TensorDictModuleBase):
         return hidden.squeeze(-1).T.reshape(*batch, self.num_critics)
 
     @classmethod
-    def from_specs(
-        cls, observation_spec: TensorSpec, action_spec: TensorSpec, **kwargs: Any
-    ) -> EnsembleQValue:
+    def from_specs(cls, observation_spec: TensorSpec, action_spec: TensorSpec, **kwargs: Any) -> EnsembleQValue:
         """Build the ensemble for the flat observation ``[*B, O]`` and action ``[*B, A]`` of two specs.
 
         Args:

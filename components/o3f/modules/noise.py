@@ -126,9 +126,7 @@ def matched_sigma(sigma: float, num_candidates: int, action_dim: int) -> float:
         1.3828
     """
     if num_candidates < 1 or action_dim < 1:
-        raise ValueError(
-            f"num_candidates and action_dim must be at least 1, got {num_candidates}, {action_dim}."
-        )
+        raise ValueError(f"num_candidates and action_dim must be at least 1, got {num_candidates}, {action_dim}.")
     return sigma * math.sqrt((_second_moment_of_maximum(num_candidates) + action_dim - 1) / action_dim)
 
 

@@ -129,9 +129,7 @@ class OptimisticActor(TensorDictModuleBase):
             if key not in out_keys:
                 raise ValueError(f"The {part} must write {key!r}, but its out_keys are {out_keys}.")
         if self.action_key not in self.critic.in_keys:
-            raise ValueError(
-                f"The critic must read {self.action_key!r}, but its in_keys are {self.critic.in_keys}."
-            )
+            raise ValueError(f"The critic must read {self.action_key!r}, but its in_keys are {self.critic.in_keys}.")
 
     def _set_keys(self) -> None:
         self._asks_critic = "candidate_values" in self.scorer.in_keys
@@ -199,6 +197,4 @@ class OptimisticActor(TensorDictModuleBase):
 def _refuse_both(part: str, given: object, **arguments: object) -> None:
     for name, value in arguments.items():
         if given is not None and value is not None:
-            raise ValueError(
-                f"Give either {part}= or {name}=, not both: {name} belongs to the default {part}."
-            )
+            raise ValueError(f"Give either {part}= or {name}=, not both: {name} belongs to the default {part}.")

@@ -91,9 +91,7 @@ def gaussian_policy(
         torch.Size([4, 2])
     """
     sizes = [observation_dim, *hidden_sizes, action_dim]
-    network = TanhMeanGaussian(
-        sizes, dropout=dropout, init=init, log_std_bounds=log_std_bounds, device=device
-    )
+    network = TanhMeanGaussian(sizes, dropout=dropout, init=init, log_std_bounds=log_std_bounds, device=device)
     bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
     return ProbabilisticActor(
         TensorDictModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),

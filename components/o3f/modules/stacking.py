@@ -40,9 +40,7 @@ def _check_alike(critics: Sequence[TensorDictModule]) -> None:
     if not critics:
         raise ValueError("critics is empty: give at least one critic.")
     if len({id(critic) for critic in critics}) < len(critics):
-        raise ValueError(
-            "A critic is in the list twice; its copies would always agree. Give distinct modules."
-        )
+        raise ValueError("A critic is in the list twice; its copies would always agree. Give distinct modules.")
     signatures = [f"{critic} {_shapes(critic)}" for critic in critics]
     for index, signature in enumerate(signatures):
         if signature != signatures[0]:

@@ -101,9 +101,7 @@ class BoundLoss(LossModule):
         """The entries the loss reads at the root, and those it reads under ``"next"``."""
         raise NotImplementedError
 
-    def make_value_estimator(
-        self, value_type: ValueEstimators | None = None, **hyperparams: Any
-    ) -> BoundLoss:
+    def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> BoundLoss:
         """Choose the bootstrapped target: ``make_value_estimator(gamma=0.99)`` for TD(0), or TD(1), TD(λ)."""
         value_type, options = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
         if value_type is not None:

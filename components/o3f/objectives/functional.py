@@ -38,9 +38,7 @@ def expectile_loss(diff: Tensor, expectile: float | Tensor) -> Tensor:
     return torch.where(diff > 0, expectile, 1 - expectile) * diff.square()
 
 
-def advantage_weights(
-    advantage: Tensor, temperature: float | Tensor, max_weight: float = MAX_WEIGHT
-) -> Tensor:
+def advantage_weights(advantage: Tensor, temperature: float | Tensor, max_weight: float = MAX_WEIGHT) -> Tensor:
     """Capped exponential weights, ``min(exp(β A), max_weight)`` with A = ``advantage``, β = ``temperature``.
 
     β is an *inverse* temperature; the name is TorchRL's. The exponent is capped before the exponential, so
