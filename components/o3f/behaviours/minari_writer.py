@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from minari.namespace import create_namespace, list_local_namespaces
 
 from o3f.behaviours.rollout import Trajectory
 from o3f.data.actions import check_action_space
-from o3f.data.source import check_dataset_id, datasets_root
+from o3f.data.source import check_dataset_id, datasets_root, minari_root
 from o3f.envs.wrappers import Env
 
-_ROOT = "MINARI_DATASETS_PATH"
 _PACKAGES = ("gymnasium", "gymnasium-robotics", "mujoco")
 
 
@@ -88,7 +86,7 @@ def write_minari(
     root.mkdir(parents=True, exist_ok=True)
     # Hidden folders are invisible to Minari, so a killed process leaves no half dataset behind.
     with tempfile.TemporaryDirectory(dir=root, prefix=".stage-") as stage:
-        with _datasets_root(stage):
+        with minari_root(Path(stage)):
             minari.create_dataset_from_buffers(
                 dataset_id,
                 buffer=episodes,
@@ -132,19 +130,6 @@ def _requirements() -> list[str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name}=={importlib.metadata.version(name)}")
     return found
-
-
-@contextlib.contextmanager
-def _datasets_root(folder: str) -> Iterator[None]:
-    before = os.environ.get(_ROOT)
-    os.environ[_ROOT] = folder
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_ROOT]
-        else:
-            os.environ[_ROOT] = before
 
 
 def _publish(dataset_id: str, staged: Path, target: Path) -> None:
