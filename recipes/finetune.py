@@ -66,10 +66,10 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     collector = make_collector(config, actor, state)
 
-    texts = {"config": OmegaConf.to_yaml(config, resolve=True)}
-    logger = RunLogger(run.path, state["step"] if resumed else None, texts=texts)
+    done = state["step"]
     scores: dict[str, Any] = {}
-    with logger, Progress(f"online {run.path}", online.steps, state["step"], config.progress) as progress:
+    logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
+    with logger, Progress(f"online {run.path}", online.steps, done, config.progress) as progress:
         if not resumed:
             scores = evaluate_and_log(logger, progress, 0, learner.policy, config)
         clock = Stopwatch()
@@ -86,7 +86,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
 
             if step % online.log_every == 0:
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
-                logger.log_time(step, {"time/steps_per_second": clock.rate(online.log_every)})
+                logger.log_time(step, {"time/steps_per_second": clock.rate(min(online.log_every, step - done))})
             if step % online.evaluate_every == 0 or step == online.steps:
                 with clock.paused():
                     scores = evaluate_and_log(logger, progress, step, learner.policy, config)

@@ -220,7 +220,7 @@ def test_tensorboard_shows_what_the_csv_files_hold(pretrained: str) -> None:
 def test_two_processes_share_one_pretraining(tmp_path: Path) -> None:
     arms = ["exploration=noise", "exploration=policy"]
     processes = [runs.start("finetune", *TINY, arm, "online.steps=10") for arm in arms]
-    printed = [process.communicate(timeout=300)[0] for process in processes]
+    printed = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
     assert sum("offline" in text or "step 20:" in text for text in printed) == 1, printed
     (shared,) = Path("runs").glob("pretrained-*/*/seed0")
@@ -315,6 +315,7 @@ def test_unknown_keys_end_with_exit_code_2(recipe: str, capsys: pytest.CaptureFi
         ("exploration.clip_margin=1", "exploration=optimistic: No action lies between"),
         ("exploration.kind=optimist", "exploration.kind: 'optimist' is not known. Did you mean optimistic"),
         ("algorithm.expectile=1", "expectile must be a number in (0, 1), found 1"),
+        ("task.name=my/task", "task.name='my/task' cannot be part of a folder name"),
         ("algorithm.name=iqn", "algorithm: 'iqn' is not known. There are: iql, sac"),
     ],
 )

@@ -87,11 +87,11 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
     undisturbed = run("finetune", *LONG, "runs=undisturbed")
     for point in kill_points():
         killed = runs.start("finetune", *LONG, driver=KILLER.format(point=point))
-        output, _ = killed.communicate(timeout=300)
+        output, _ = killed.communicate(timeout=600)
         assert killed.returncode in (-signal.SIGKILL, 0), output
         assert KILLS > 3 or killed.returncode == -signal.SIGKILL, f"{point} was not reached:\n{output}"
     last = runs.start("finetune", *LONG)
-    output, _ = last.communicate(timeout=300)
+    output, _ = last.communicate(timeout=600)
     assert last.returncode == 0, output
     folder = Path("runs") / undisturbed.relative_to("undisturbed")
     assert_same_run(undisturbed, folder)

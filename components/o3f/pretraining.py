@@ -122,7 +122,7 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
             progress.advance()
             if step % settings.log_every == 0:
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
-                logger.log_time(step, {"time/updates_per_second": clock.rate(settings.log_every)})
+                logger.log_time(step, {"time/updates_per_second": clock.rate(min(settings.log_every, step - done))})
             if step % settings.evaluate_every == 0 or step == total:
                 with clock.paused():
                     scores = evaluate_and_log(logger, progress, step, learner.policy, config)

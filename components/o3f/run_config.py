@@ -37,13 +37,17 @@ def run_path(config: Mapping[str, Any]) -> Path:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"seed must be a whole number >= 0, found {seed!r}.")
     exploration = (config.get("exploration") or {"kind": "offline"})["kind"]
-    parts = [config["task"]["name"], config["algorithm"]["name"], exploration]
-    for part in (config["name"], *parts):
+    parts = {
+        "task.name": config["task"]["name"],
+        "algorithm.name": config["algorithm"]["name"],
+        "exploration.kind": exploration,
+    }
+    for key, part in {"name": config["name"], **parts}.items():
         if not isinstance(part, str) or not _NAME.fullmatch(part):
             raise ConfigError(
-                f"{part!r} cannot be part of a folder name: use 1 to 100 of A-Z a-z 0-9 . _ - (no dot first)."
+                f"{key}={part!r} cannot be part of a folder name: use 1 to 100 of A-Z a-z 0-9 . _ - (no dot first)."
             )
-    path = Path(config["runs"], config["name"], "-".join(parts), f"seed{seed}")
+    path = Path(config["runs"], config["name"], "-".join(parts.values()), f"seed{seed}")
     if not path.resolve().is_relative_to(Path(config["runs"]).resolve()):
         raise ConfigError(f"{path} leads out of {config['runs']} through a symbolic link; choose another name.")
     return path
