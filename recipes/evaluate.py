@@ -26,16 +26,15 @@ FIGURES = ("return", "score", "success", "length")
 def main(config: DictConfig) -> None:
     """Play the episodes, print a table, write ``evaluation.json`` into each run folder."""
     folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
-    table = Table(title=f"Means over {config.episodes} episodes (seed {config.seed}), return ± its deviation")
-    for column in ("run", "acting", *FIGURES):
-        table.add_column(column, overflow="fold")
     for folder in folders:
         figures = evaluate_run(folder, config)
         write_text(folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")
+        table = Table("acting", *FIGURES)
         for acting, values in figures["acting"].items():
-            table.add_row(str(folder), acting, *cells(values))
-    Console().print(table)
-    print(f"written to {', '.join(str(folder / 'evaluation.json') for folder in folders)}")
+            table.add_row(acting, *cells(values))
+        print(f"{folder}: means over {config.episodes} episodes (seed {config.seed}), return ± standard deviation")
+        Console().print(table)
+        print(f"written to {folder / 'evaluation.json'}")
 
 
 def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
