@@ -42,7 +42,7 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     trained, learner = build.load_run(folder)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
-        sigma = trained.task.sigma
+        sigma = (trained.get("exploration") or trained.task).get("sigma", trained.task.sigma)
         actors["optimistic"] = OptimisticActor(learner.policy, learner.critic, sigma=sigma, optimistic_eval=True)
     acting = {}
     for name, actor in actors.items():

@@ -105,8 +105,9 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
 
 
 def start_from_pretrained(learner: Learner, config: DictConfig, data: dict[str, Any]) -> None:
-    """Give the learner the state of a pre-trained one; pre-trains first where there is none yet."""
-    if config.pretrained != "none":
+    """Give the learner the state of a pre-trained one; pre-trains first where there is none yet, but data."""
+    from_scratch = config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none")
+    if not from_scratch:
         folder = pretrain_shared(config, data) if config.pretrained == "auto" else config.pretrained
         load_pretrained(learner, folder, config)
 

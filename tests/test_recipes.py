@@ -30,7 +30,7 @@ from tests import recipe_runs as runs
 from tests.recipe_runs import REACHER, TINY, part, rows, run, same, settings
 
 RULE = RewardRule(0.5, -1.0)
-SCRATCH = ["pretrained=none", "dataset.id=none", "online.random_steps=20"]
+SCRATCH = ["dataset=none", "online.random_steps=20"]
 ARMS = [
     ["exploration=optimistic"],
     ["exploration=optimistic", "exploration.omega=1", "exploration.centre=sample_per_candidate"],
@@ -162,10 +162,10 @@ class PlainLoop:
 @pytest.mark.parametrize("arm", ARMS, ids=" ".join)
 def test_finetuning_is_act_store_update(arm: list[str], pretrained: str) -> None:
     """Rows (what was executed, the rule applied once), parameters, returns and scores, bit for bit."""
-    overrides = [*TINY, "seed=2", *([] if "pretrained=none" in arm else [f"pretrained={pretrained}"]), *arm]
+    overrides = [*TINY, "seed=2", *([] if "dataset=none" in arm else [f"pretrained={pretrained}"]), *arm]
     folder = run("finetune", *overrides)
     config = settings("finetune", *overrides)
-    plain = PlainLoop(config, None if config.pretrained == "none" else pretrained)
+    plain = PlainLoop(config, None if config.dataset.id == "none" else pretrained)
     stored = part(folder, "buffer")
     expected = plain.buffer[len(plain.buffer) - 60 :].to_dict()
     assert same(stored["rows"], expected)
@@ -181,7 +181,7 @@ def test_finetuning_is_act_store_update(arm: list[str], pretrained: str) -> None
 
 
 def test_without_a_dataset_nothing_is_loaded_or_pretrained() -> None:
-    folder = run("finetune", *TINY, *SCRATCH, "dataset.id=none", "task.dataset.id=me/absent-v0")
+    folder = run("finetune", *TINY, *SCRATCH, "task.dataset.id=me/absent-v0")
     assert json.loads((folder / "env.json").read_text())["dataset_hash"] is None
     assert [path.name for path in Path("runs").iterdir()] == ["default"]
 
@@ -305,7 +305,6 @@ def test_unknown_keys_end_with_exit_code_2(recipe: str, capsys: pytest.CaptureFi
         ("evaluation.seed=-1", "evaluation.seed must be"),
         ("dataset.storage=disk", "dataset.storage: 'disk' is not known"),
         ("dataset.max_transitions=0", "dataset.max_transitions must be"),
-        ("dataset.id=none", "add pretrained=none"),
         ("algorithm.actor_decay_steps=10", "algorithm.actor_decay_steps=null"),
         ("exploration.sigma=-0.1", "exploration.sigma must be a number in [0, inf), found -0.1"),
         ("exploration.sigma=[0.1]", "exploration.sigma: found 1 numbers for 2 action dimensions"),
@@ -342,7 +341,7 @@ def test_a_corrected_command_starts_after_a_refusal() -> None:
         (["algorithm.hidden_sizes=[16,8]"], "algorithm.hidden_sizes: [16, 16] -> [16, 8]"),
         (["algorithm.num_critics=3"], "algorithm.num_critics: 5 -> 3"),
         (["algorithm.temperature=9"], "algorithm.temperature: 3.0 -> 9"),
-        (["task.env.id=Pusher-v5", "dataset.id=none"], "task.env.id: Reacher-v5 -> Pusher-v5"),
+        (["task.env.id=Pusher-v5", "dataset=none"], "task.env.id: Reacher-v5 -> Pusher-v5"),
     ],
 )
 def test_an_agent_of_another_kind_is_refused(overrides: list[str], message: str, pretrained: str) -> None:

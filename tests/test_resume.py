@@ -142,7 +142,7 @@ def undisturbed(pretrained: str, datasets: Path, tmp_path_factory: pytest.TempPa
 
 
 SHORT = [*TINY, "online.steps=120"]  # checkpoints at 50, 100 and 120
-SCRATCH = ["pretrained=none", "dataset.id=none", "algorithm=sac", "exploration=policy"]
+SCRATCH = ["dataset=none", "algorithm=sac", "exploration=policy"]
 VARIANTS = [
     ["online.online_fraction=0.5", "dataset.storage=memmap"],
     ["exploration=random_rank", "exploration.per=episode"],

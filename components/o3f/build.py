@@ -52,7 +52,7 @@ def buffer(
     """Load the dataset into a buffer with room for online rows.
 
     Args:
-        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset.id=none`` means no dataset.
+        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset=none`` means no dataset.
         online_capacity: number of online rows.
         online_fraction: share of each batch drawn from them; None is uniform over all rows.
         folder: where memory-mapped storage goes.

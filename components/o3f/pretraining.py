@@ -41,7 +41,7 @@ def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
         ConfigError: a value is out of its range, or there is no dataset.
     """
     check_offline(config)
-    require(config.dataset.id != "none", "pre-training needs a dataset: dataset.id=NAMESPACE/NAME-v0.")
+    require(config.dataset.id != "none", "pre-training needs a dataset: dataset=minari dataset.id=NAMESPACE/NAME-v0.")
     with RunFolder.open(config, timeout=timeout) as run:
         if run.scores is None:
             run.finish(_train(config, run))

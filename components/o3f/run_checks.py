@@ -41,13 +41,9 @@ def check_online(config: DictConfig) -> None:
         random_steps < steps,
         f"online.random_steps ({random_steps}) must be less than online.steps ({steps}): nothing is learned before.",
     )
-    require(
-        config.pretrained != "auto" or config.dataset.id != "none",
-        "dataset.id=none leaves nothing to pre-train on: add pretrained=none, or pretrained=RUN_FOLDER.",
-    )
     decay = config.algorithm.get("actor_decay_steps")
     require(
-        config.pretrained != "auto" or decay is None,
+        config.pretrained != "auto" or config.dataset.id == "none" or decay is None,
         "algorithm.actor_decay_steps would leave the actor a learning rate of zero online: pre-train with it"
         " by itself, then fine-tune with algorithm.actor_decay_steps=null pretrained=RUN_FOLDER.",
     )
