@@ -14,7 +14,7 @@ from tests.recipe_runs import ROOT
 
 def test_quickstart_runs_resumes_and_says_what_is_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
-    sizes = "[debug=toy,online.steps=1000,online.evaluate_every=1000,online.online_fraction=0.5]"
+    sizes = "['debug=toy','online.steps=1000','online.evaluate_every=1000','online.online_fraction=0.5']"
     command = [sys.executable, str(ROOT / "recipes/quickstart.py"), "seeds=[0]", "arms=[optimistic,policy]"]
     command += ["transitions=2000", f"overrides={sizes}"]
     outputs = []

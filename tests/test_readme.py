@@ -43,7 +43,7 @@ def test_every_file_and_command_named_exists() -> None:
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (root / path).exists(), path
     makefile = (root / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"`?make ([a-z-]+)`?", README):
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for script in re.findall(r"python (recipes/\w+\.py)", README):
         assert (root / script).exists(), script
