@@ -217,6 +217,17 @@ def test_tensorboard_shows_what_the_csv_files_hold(pretrained: str) -> None:
     assert "hidden_sizes" in text.tensor_proto.string_val[0].decode()
 
 
+def test_the_run_of_the_pretrain_recipe_is_used_where_it_is_the_same() -> None:
+    offline = run("pretrain", *TINY)
+    folder = run("finetune", *TINY)
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["default"]
+    named = run("finetune", *TINY, f"pretrained={offline}", "name=named")
+    assert same(part(folder, "learner"), part(named, "learner"))
+    run("finetune", *TINY, "seed=1")
+    run("finetune", *TINY, "algorithm.discount=0.5", "name=other")
+    assert len(list(Path("runs").glob("pretrained-*/*/*"))) == 2
+
+
 def test_two_processes_share_one_pretraining(tmp_path: Path) -> None:
     arms = ["exploration=noise", "exploration=policy"]
     processes = [runs.start("finetune", *TINY, arm, "online.steps=10") for arm in arms]

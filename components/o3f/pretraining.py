@@ -20,7 +20,7 @@ from o3f.options import require
 from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.run_checks import check_offline
-from o3f.run_config import FREE_KEYS, config_difference, leaves, plain
+from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, run_path
 from o3f.runs import RunFolder
 
 #: Parts of a fine-tuning configuration that its pre-training does not depend on.
@@ -51,21 +51,34 @@ def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
 def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     """Pre-train what a fine-tuning configuration starts from, once for all runs that start from the same.
 
-    The run's name is a digest of everything the pre-training depends on, but the seed; the first process that
-    needs it trains, the others wait for it.
+    Where the pretrain recipe has finished the same run (name, seed and all), that one serves. Otherwise the run's name
+    is a digest of everything the pre-training depends on, but the seed; the first process that needs it trains, the
+    others wait for it.
 
     Args:
         config: ``conf/finetune.yaml``.
-        data: facts about the dataset: another content under the same name is another pre-training.
+        data: facts about the dataset, its hash above all: another dataset of the same name is another pre-training.
 
     Returns:
         The run folder.
     """
     offline = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key not in ONLINE_KEYS]))
+    if _is_finished(run_path(offline), offline, data):
+        return run_path(offline)
     offline |= {"resume": "auto", "name": "pretrained"}
     facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | {"seed"}}
     digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
     return pretrain(OmegaConf.create(offline | {"name": f"pretrained-{digest[:10]}"}), timeout=-1)
+
+
+def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether the folder holds a finished run of these settings on these data."""
+    if not (folder / "done.json").exists():
+        return False
+    facts = json.loads((folder / "env.json").read_text(encoding="utf-8"))
+    theirs = plain(OmegaConf.load(folder / "config.yaml"))
+    theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
+    return all(facts.get(key) == value for key, value in data.items()) and not config_difference(theirs, settings)
 
 
 def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
