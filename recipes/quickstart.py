@@ -48,8 +48,7 @@ def main(config: DictConfig) -> None:
         offline = {seed: pool.submit(run, "pretrain", [*common, f"seed={seed}"]) for seed in config.seeds}
         online = []
         for seed, arm in itertools.product(config.seeds, config.arms):
-            start = f"pretrained={folder}/{config.run}-offline/seed{seed}"
-            overrides = [*common, f"exploration={arm}", f"seed={seed}", start]
+            overrides = [*common, f"exploration={arm}", f"seed={seed}"]
             online.append(pool.submit(run, "finetune", overrides, after=offline[seed]))
         commands = [future.result() for future in online]
 
