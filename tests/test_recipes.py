@@ -265,6 +265,7 @@ def test_other_data_or_offline_settings_are_another_pretraining(
     assert pretrainings() == 2
     run("finetune", *TINY, *short, "name=again", "seed=1")
     assert pretrainings() == 3
+    run("pretrain", *TINY, *short[:2], "name=renewed")  # on the old data: not what the new data start from
     run("collect", *REACHER, "steps=100", "seed=9", "overwrite=true")
     run("finetune", *TINY, *short, "name=renewed")
     assert pretrainings() == 4
