@@ -67,8 +67,9 @@ def test_two_workers_draw_different_noise():
     """Candidate 0 shows the policy's sample (global stream), the others the generator's noise around it."""
     policy, critic = networks()
     with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter.zero_()  # the same distribution in every state
+        for name, parameter in policy.named_parameters():
+            # The same distribution in every state, too narrow for two samples to be clipped to the same bound.
+            parameter.fill_(-2.0 if name.endswith("log_std") else 0.0)
     sampler = GaussianCandidates(4, 0.1, include_base=True, low=-9, high=9, generator=torch.Generator().manual_seed(0))
     actor = OptimisticActor(policy, critic, sampler=sampler, return_candidates=True)
     collector = MultiSyncCollector([make_env, make_env], actor, frames_per_batch=8, total_frames=8, **QUIET)
