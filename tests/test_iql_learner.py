@@ -183,7 +183,7 @@ def test_actor_rate_follows_half_a_cosine() -> None:
     rates = []
     for _ in range(6):
         learner.update([make_batch(4)])
-        rates.append([group["lr"] for group in learner.optimiser.param_groups])
+        rates.append([group["lr"] for group in learner.optimisers["rest"].param_groups])
     assert [actor for actor, _ in rates] == pytest.approx(
         [1e-3, 8.535534e-4, 5e-4, 1.464466e-4, 0.0, 0.0], rel=1e-6, abs=1e-12
     )

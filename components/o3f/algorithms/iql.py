@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Adam
 
+from o3f.algorithms.learner import Learner, minimise
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
@@ -72,7 +71,7 @@ class IQLConfig:
             require_range(values, "actor_decay_steps", "[1, inf)", integer=True)
 
 
-class IQLLearner:
+class IQLLearner(Learner):
     """Trains a policy, m critics and a value network by :class:`~o3f.objectives.IQLLoss`.
 
     Each update follows the original's order: V towards the target critics, policy with the target critics
@@ -119,11 +118,12 @@ class IQLLearner:
         )
         self.loss.make_value_estimator(gamma=config.discount)
         rate = config.learning_rate
-        self.value_optimiser = Adam(self.loss.value_network.parameters(), lr=rate, fused=True)
         # The actor's and the critics' losses share no parameter: one backward pass and one step serve both.
         groups = [{"params": list(network.parameters())} for network in (self.policy, self.critic)]
-        self.optimiser = Adam(groups, lr=rate, fused=True)
-        self.updates = 0
+        self.optimisers = {
+            "value": Adam(self.loss.value_network.parameters(), lr=rate, fused=True),
+            "rest": Adam(groups, lr=rate, fused=True),
+        }
         self.policy.eval()
 
     def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
@@ -139,13 +139,17 @@ class IQLLearner:
         loss = self.loss
         target_q = loss.target_qvalue(batch)
         loss_value, value_info = loss.value_loss(batch, target_q)
-        _minimise(loss_value, self.value_optimiser)
+        minimise(loss_value, self.optimisers["value"])
 
         value, next_value = loss.state_values(batch)
         loss_actor, actor_info = loss.actor_loss(batch, target_q, value)
+        if self.actor_term is not None:
+            loss_actor = loss_actor + self.actor_term(batch)
+        if self.next_value is not None:
+            next_value = self.next_value(batch)
         loss_critic, critic_info = loss.qvalue_loss(batch, next_value)
         self._set_actor_rate()
-        _minimise(loss_actor + loss_critic, self.optimiser)
+        minimise(loss_actor + loss_critic, self.optimisers["rest"])
 
         loss.update_targets(self.config.tau)
         self.updates += 1
@@ -157,7 +161,7 @@ class IQLLearner:
         horizon = self.config.actor_decay_steps
         progress = 0.0 if horizon is None else min(self.updates / horizon, 1.0)
         rate = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
-        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimisers["rest"].param_groups[0]["lr"] = rate
 
     @torch.no_grad()
     def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -171,22 +175,3 @@ class IQLLearner:
             "advantage/mean": advantage.mean(),
             "advantage/clipped_share": clipped.to(advantage.dtype).mean(),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return networks, targets, optimisers and the count of updates."""
-        optimisers = {"value": self.value_optimiser.state_dict(), "rest": self.optimiser.state_dict()}
-        return {"loss": dict(self.loss.state_dict()), "optimisers": optimisers, "updates": self.updates}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over the state of a learner of the same configuration."""
-        self.loss.load_state_dict(state_dict["loss"])
-        optimisers = deepcopy(state_dict["optimisers"])  # an Adam keeps the very tensors it is given
-        self.value_optimiser.load_state_dict(optimisers["value"])
-        self.optimiser.load_state_dict(optimisers["rest"])
-        self.updates = int(state_dict["updates"])
-
-
-def _minimise(loss: Tensor, optimiser: Adam) -> None:
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, TypeAlias, TypeVar
 
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
+from torch.optim import Optimizer
+from torchrl.objectives import LossModule
 
 from o3f.options import check_keys
 
 Config = TypeVar("Config")
+BatchFunction: TypeAlias = Callable[[TensorDictBase], Tensor]
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """Networks, losses and optimisers of one algorithm.
 
     The same :meth:`update` serves offline and online training: only the batches change, never the objective.
+    A subclass sets :attr:`policy`, :attr:`critic`, :attr:`loss` and :attr:`optimisers`, and writes
+    :meth:`update`.
     """
 
     policy: TensorDictModuleBase
@@ -27,17 +34,52 @@ class Learner(Protocol):
     critic: TensorDictModuleBase
     """Writes ``state_action_value`` ``[*B, m]``; shares its Parameters with what is trained."""
 
+    loss: LossModule
+    """All networks, their targets and the coefficients."""
+
+    optimisers: dict[str, Optimizer]
+    """By name."""
+
+    updates: int = 0
+    """Gradient steps of the critics so far."""
+
+    next_value: BatchFunction | None = None
+    """Replaces V(s') ``[B]`` in the critics' target, given the batch. None keeps the algorithm's own."""
+
+    actor_term: BatchFunction | None = None
+    """A further term of the policy's loss, given the batch. None adds nothing."""
+
+    @property
+    def coefficients(self) -> dict[str, Tensor]:
+        """The coefficients a schedule may change, in place, by name."""
+        names: Any = self.loss._schedulable_buffers
+        return {name: getattr(self.loss, name) for name in sorted(names)}
+
+    def prepare(self, dataset: TensorDictBase) -> None:
+        """Measure what the algorithm takes from the dataset's rows ``[D]``, once, before the first update."""
+
+    @abstractmethod
     def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
-        """Take one gradient step per batch; return 0-d tensors that describe the last one."""
-        ...
+        """Take one gradient step of the critics per batch ``[B]``; return 0-d tensors on the last one."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a learner of the same configuration needs to continue exactly as this one."""
-        ...
+        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
+        return {"loss": dict(self.loss.state_dict()), "optimisers": optimisers, "updates": self.updates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over such a state."""
-        ...
+        self.loss.load_state_dict(state_dict["loss"])
+        for name, state in deepcopy(state_dict["optimisers"]).items():  # Adam keeps the tensors it is given
+            self.optimisers[name].load_state_dict(state)
+        self.updates = int(state_dict["updates"])
+
+
+def minimise(loss: Tensor, optimiser: Optimizer) -> None:
+    """Take one step of an optimiser on a loss."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
 
 
 def read_config(config_type: type[Config], name: str, options: Mapping[str, Any]) -> Config:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -16,6 +14,7 @@ from torchrl.data import Bounded
 from torchrl.modules import ProbabilisticActor, TanhNormal
 from torchrl.objectives import SoftUpdate
 
+from o3f.algorithms.learner import Learner, minimise
 from o3f.modules import EnsembleQValue, mlp
 from o3f.objectives.sac import EnsembleSACLoss
 from o3f.options import require_range
@@ -81,7 +80,7 @@ def _tanh_gaussian_policy(sizes: Sequence[int], device: torch.device | str | Non
     )
 
 
-class SACLearner:
+class SACLearner(Learner):
     """Trains a tanh-Gaussian policy, m critics and the temperature by TorchRL's SAC loss.
 
     Each update is one joint step on the three losses, then a Polyak step of the target critics. The standard
@@ -112,17 +111,16 @@ class SACLearner:
         self.loss = EnsembleSACLoss(self.policy, self.critic, loss_function="l2", target_entropy=entropy)
         self.loss.make_value_estimator(gamma=config.discount)
         self.target_updater = SoftUpdate(self.loss, tau=config.tau)
-        self.optimiser = Adam(self.loss.parameters(), lr=config.learning_rate, fused=True)
+        self.optimisers = {"all": Adam(self.loss.parameters(), lr=config.learning_rate, fused=True)}
 
     def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
         """Take one gradient step per batch ``[B]``; return figures of the last one as 0-d tensors."""
         figures: dict[str, Tensor] = {}
         for batch in batches:
             output = self.loss(batch)
-            self.optimiser.zero_grad()
-            (output["loss_qvalue"] + output["loss_actor"] + output["loss_alpha"]).backward()
-            self.optimiser.step()
+            minimise(output["loss_qvalue"] + output["loss_actor"] + output["loss_alpha"], self.optimisers["all"])
             self.target_updater.step()
+            self.updates += 1
             figures = {
                 "loss/critic": output["loss_qvalue"].detach(),
                 "loss/actor": output["loss_actor"].detach(),
@@ -131,12 +129,3 @@ class SACLearner:
                 "entropy": output["entropy"],
             }
         return figures
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return networks, targets, temperature and optimiser."""
-        return {"loss": dict(self.loss.state_dict()), "optimiser": self.optimiser.state_dict()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over the state of a learner of the same configuration."""
-        self.loss.load_state_dict(state_dict["loss"])
-        self.optimiser.load_state_dict(deepcopy(state_dict["optimiser"]))  # Adam keeps the tensors it is given
