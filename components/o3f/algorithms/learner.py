@@ -55,7 +55,7 @@ class Learner(ABC):
         names: Any = self.loss._schedulable_buffers
         return {name: getattr(self.loss, name) for name in sorted(names)}
 
-    def prepare(self, dataset: TensorDictBase) -> None:
+    def prepare(self, dataset: TensorDictBase) -> None:  # noqa: B027
         """Measure what the algorithm takes from the dataset's rows ``[D]``, once, before the first update."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class NoiseSource(nn.Module):
-    """Standard normal numbers from a given generator, or from torch's global stream.
+    """Random numbers from a given generator, or from torch's global stream.
 
     A generator given is part of ``state_dict()`` (as a plain tensor) and is cloned by ``copy.deepcopy``.
     It is replaced by a new one, seeded from its next number,
@@ -40,6 +40,16 @@ class NoiseSource(nn.Module):
         """Draw independent N(0, 1) numbers of a shape, with the dtype and device of ``like``."""
         generator = self._generator_on(like.device)
         return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+    def integers(self, count: int, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Draw independent whole numbers, uniform in 0 to ``count - 1``, on the device of ``like``."""
+        return torch.randint(count, tuple(shape), device=like.device, generator=self._generator_on(like.device))
+
+    def gumbel(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Draw independent standard Gumbel numbers: ``argmax(logits + gumbel)`` samples the softmax of logits."""
+        uniform = torch.rand(tuple(shape), device=like.device, generator=self._generator_on(like.device))
+        tiny = torch.finfo(uniform.dtype).tiny
+        return -(-(uniform.clamp_min(tiny).log())).log().to(like.dtype)
 
     def _generator_on(self, device: torch.device) -> torch.Generator | None:
         if self.generator is not None and self._process != os.getpid():

@@ -134,9 +134,11 @@ class OptimisticActor(TensorDictModuleBase):
     def _set_keys(self) -> None:
         self._asks_critic = "candidate_values" in self.scorer.in_keys
         diagnostics = ["candidates", *(["candidate_values"] if self._asks_critic else []), "scores"]
-        parts = (self.policy, self.critic, self.sampler, self.scorer, self.selector)
-        inner = {self.action_key, *diagnostics}
-        self.in_keys = key_list(key for part in parts for key in part.in_keys if key not in inner)
+        parts = (self.critic, self.sampler, self.scorer, self.selector)
+        # A sampler may read what the policy writes beside the action (a latent, for example).
+        inner = {*self.policy.out_keys, *diagnostics}
+        needed = [key for part in parts for key in part.in_keys if key not in inner]
+        self.in_keys = key_list([*self.policy.in_keys, *needed])
         self.out_keys = key_list([self.action_key, *(diagnostics if self.return_candidates else [])])
 
     @property

@@ -15,6 +15,7 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from o3f.modules.episode import HeldForEpisode
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
 
@@ -91,31 +92,65 @@ class RandomRank(TensorDictModuleBase):
         is_init_key: NestedKey = "is_init",
     ) -> None:
         super().__init__()
-        if per not in get_args(Period):
-            raise ValueError(f"per must be one of {get_args(Period)}, got {per!r}.")
-        self.per: Period = per
-        self.is_init_key = is_init_key
+        self.per = _period(per)
         self.in_keys = key_list(["candidates"] if per == "step" else ["candidates", is_init_key])
         self.out_keys = ["scores"]
         self.noise = NoiseSource(generator)
-        self._kept: Tensor | None = None
+        self._held = HeldForEpisode(is_init_key)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the scores."""
         candidates = tensordict.get("candidates")
         direction = self.noise.normal((*candidates.shape[:-2], candidates.shape[-1]), like=candidates)
         if self.per == "episode":
-            direction = self._keep(direction, tensordict)
+            direction = self._held(direction, tensordict)
         return tensordict.set("scores", (candidates * direction.unsqueeze(-2)).sum(-1))
 
-    def _keep(self, fresh: Tensor, tensordict: TensorDictBase) -> Tensor:
-        is_init = tensordict.get(self.is_init_key, None)
-        if is_init is None:
-            raise KeyError(
-                f"RandomRank(per='episode') needs {self.is_init_key!r}: "
-                "add torchrl.envs.InitTracker() to the environment."
-            )
-        if self._kept is None or self._kept.shape != fresh.shape:
-            self._kept = fresh
-        self._kept = torch.where(is_init, fresh, self._kept)
-        return self._kept
+
+class Thompson(TensorDictModuleBase):
+    r"""The value of one critic, drawn at random: ``[*B, N, m] -> [*B, N]``.
+
+    .. math:: f_i = Q_J(s, c_i), \quad J \sim U\{1, \ldots, m\}
+
+    Posterior sampling over the ensemble: the critics' disagreement decides how much is explored. Not part of
+    the paper.
+
+    Args:
+        per: keep J for an ``"episode"``, so that one critic is followed consistently: it is redrawn where
+            ``is_init_key`` (``[*B, 1]``, written by TorchRL's ``InitTracker``) is true. Or draw it anew at
+            every ``"step"``.
+        generator: source of J, see :class:`~o3f.modules.NoiseSource`.
+        is_init_key: entry that marks the first step of an episode.
+
+    Raises:
+        ValueError: if ``per`` is neither of the two.
+        KeyError: at the call, if ``is_init_key`` is needed and missing.
+    """
+
+    def __init__(
+        self,
+        per: Period = "episode",
+        *,
+        generator: torch.Generator | None = None,
+        is_init_key: NestedKey = "is_init",
+    ) -> None:
+        super().__init__()
+        self.per = _period(per)
+        self.in_keys = key_list(["candidate_values"] if per == "step" else ["candidate_values", is_init_key])
+        self.out_keys = ["scores"]
+        self.noise = NoiseSource(generator)
+        self._held = HeldForEpisode(is_init_key)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the scores."""
+        values = tensordict.get("candidate_values")
+        member = self.noise.integers(values.shape[-1], (*values.shape[:-2], 1), like=values)
+        if self.per == "episode":
+            member = self._held(member, tensordict)
+        return tensordict.set("scores", values.take_along_dim(member.unsqueeze(-2), -1).squeeze(-1))
+
+
+def _period(per: Period) -> Period:
+    if per not in get_args(Period):
+        raise ValueError(f"per must be one of {get_args(Period)}, got {per!r}.")
+    return per

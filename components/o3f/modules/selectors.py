@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 
 from o3f.modules.keys import key_list
+from o3f.modules.noise_source import NoiseSource
 
 
 class Argmax(TensorDictModuleBase):
@@ -29,13 +31,64 @@ class Argmax(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the action."""
-        scores, candidates = tensordict.get("scores"), tensordict.get("candidates")
-        best = torch.where(scores.isnan(), -torch.inf, scores).amax(-1, keepdim=True)
-        is_best = scores == best
-        if not bool(is_best.any(-1).all()):
-            raise RuntimeError(
-                "Every candidate of a state has the score NaN. Check the observation for non-finite entries, "
-                "then the critics' and the policy's weights: training has probably diverged."
-            )
-        index = is_best.int().argmax(-1, keepdim=True).unsqueeze(-1)
-        return tensordict.set(self.out_keys[0], candidates.take_along_dim(index, -2).squeeze(-2))
+        chosen = _take_best(tensordict.get("candidates"), tensordict.get("scores"))
+        return tensordict.set(self.out_keys[0], chosen)
+
+
+class Softmax(TensorDictModuleBase):
+    r"""A candidate drawn with a probability that grows with its score.
+
+    .. math:: P(i) = \frac{\exp(f_i / T)}{\sum_k \exp(f_k / T)}
+
+    with T = ``temperature``, in units of the critics' values: as T goes to 0 this is :class:`Argmax`. Reads
+    ``"candidates"`` ``[*B, N, A]`` and ``"scores"`` ``[*B, N]``, writes ``action_key`` ``[*B, A]``. A
+    candidate whose score is NaN is never chosen. Not part of the paper. ``temperature`` is a buffer: change it
+    between steps with ``selector.temperature.fill_(0.5)``.
+
+    Args:
+        temperature: T, at least 0. The default is that of policy expansion (Zhang et al., 2023,
+            https://arxiv.org/abs/2302.00935), which draws between two actions with 10 Q as logits.
+        action_key: entry to write.
+        generator: source of the draws, see :class:`~o3f.modules.NoiseSource`.
+
+    Raises:
+        ValueError: if ``temperature`` is negative.
+        RuntimeError: at the call, if all candidates of a state have NaN scores.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        action_key: NestedKey = "action",
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if temperature < 0:
+            raise ValueError(f"temperature must not be negative, got {temperature}.")
+        self.in_keys = ["candidates", "scores"]
+        self.out_keys = key_list([action_key])
+        self.noise = NoiseSource(generator)
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the action."""
+        scores = tensordict.get("scores")
+        # The scores plus T times a Gumbel number have their maximum at i with the softmax's probability.
+        perturbed = scores + self.temperature * self.noise.gumbel(scores.shape, like=scores)
+        return tensordict.set(self.out_keys[0], _take_best(tensordict.get("candidates"), perturbed))
+
+
+def _take_best(candidates: Tensor, scores: Tensor) -> Tensor:
+    """The candidate ``[*B, A]`` of the highest score that is not NaN, the first on ties."""
+    best = torch.where(scores.isnan(), -torch.inf, scores).amax(-1, keepdim=True)
+    is_best = scores == best
+    if not bool(is_best.any(-1).all()):
+        raise RuntimeError(
+            "Every candidate of a state has the score NaN. Check the observation for non-finite entries, "
+            "then the critics' and the policy's weights: training has probably diverged."
+        )
+    index = is_best.int().argmax(-1, keepdim=True).unsqueeze(-1)
+    return candidates.take_along_dim(index, -2).squeeze(-2)
