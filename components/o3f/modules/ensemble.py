@@ -15,6 +15,7 @@ from torchrl.data import Composite, TensorSpec
 
 from o3f.modules.keys import key_list
 from o3f.modules.mlp import Init, initialise_
+from o3f.modules.normalisation import Normaliser
 
 if TYPE_CHECKING:
     from o3f.modules.generic_ensemble import GenericEnsemble
@@ -30,7 +31,8 @@ class EnsembleQValue(TensorDictModuleBase):
     Reads ``in_keys`` (``[*B, O]`` and ``[*B, A]``), writes ``out_key`` (``[*B, m]``), for any batch shape.
 
     The parameters are ``weights.{i}`` ``[m, in, out]`` and ``biases.{i}`` ``[m, 1, out]`` of layer ``i``, and
-    with LayerNorm ``norm_weights.{i}`` and ``norm_biases.{i}`` ``[m, 1, width]`` of hidden layer ``i``.
+    with LayerNorm ``norm_weights.{i}`` and ``norm_biases.{i}`` ``[m, 1, width]`` of hidden layer ``i``. With
+    ``normalise`` there are the buffers ``normaliser.loc`` and ``normaliser.scale`` ``[O + A]``.
 
     Args:
         observation_dim: O.
@@ -40,6 +42,8 @@ class EnsembleQValue(TensorDictModuleBase):
         layer_norm: normalise before every ReLU. Off, as in IQL.
         init: ``"orthogonal"`` (IQL's own: gain sqrt(2) on every layer, zero biases) or ``"default"``
             (that of :class:`torch.nn.Linear`). Members are drawn independently in both cases.
+        normalise: put a :class:`~o3f.modules.Normaliser` (the identity until it is fitted) before the first
+            layer, so that all critics see z-scores.
         in_keys: entries to concatenate, in this order.
         out_key: entry to write.
         device: where the parameters live.
@@ -66,6 +70,7 @@ class EnsembleQValue(TensorDictModuleBase):
         *,
         layer_norm: bool = False,
         init: Init = "orthogonal",
+        normalise: bool = False,
         in_keys: Sequence[NestedKey] = ("observation", "action"),
         out_key: NestedKey = "state_action_value",
         device: torch.device | str | None = None,
@@ -82,6 +87,7 @@ class EnsembleQValue(TensorDictModuleBase):
         self.out_keys = key_list([out_key])
         self.num_critics = num_critics
         self.init: Init = init
+        self.normaliser = Normaliser(sizes[0], self.in_keys, device) if normalise else None
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.norm_weights = nn.ParameterList()
@@ -110,20 +116,28 @@ class EnsembleQValue(TensorDictModuleBase):
         inputs = torch.cat([tensordict.get(key) for key in self.in_keys], dim=-1)
         return tensordict.set(self.out_keys[0], self.values(inputs))
 
-    def values(self, inputs: Tensor) -> Tensor:
-        """Values ``[*B, m]`` of the concatenated inputs ``[*B, O + A]``."""
+    def values(self, inputs: Tensor, members: Tensor | None = None) -> Tensor:
+        """Values ``[*B, k]`` of the concatenated inputs ``[*B, O + A]``.
+
+        Args:
+            inputs: observations and actions, in the order of ``in_keys``.
+            members: indices ``[k]`` of the critics to evaluate, the others cost nothing; None is all (k = m).
+        """
+        if self.normaliser is not None:
+            inputs = self.normaliser(inputs)
+        count = self.num_critics if members is None else members.numel()
         batch = inputs.shape[:-1]
-        hidden = inputs.reshape(batch.numel(), inputs.shape[-1]).expand(self.num_critics, -1, -1)
+        hidden = inputs.reshape(batch.numel(), inputs.shape[-1]).expand(count, -1, -1)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.baddbmm(bias, hidden, weight)
+            hidden = torch.baddbmm(_of(bias, members), hidden, _of(weight, members))
             if layer == last:
                 break
             if len(self.norm_weights):
                 hidden = F.layer_norm(hidden, hidden.shape[-1:])
-                hidden = hidden * self.norm_weights[layer] + self.norm_biases[layer]
+                hidden = hidden * _of(self.norm_weights[layer], members) + _of(self.norm_biases[layer], members)
             hidden = F.relu(hidden)
-        return hidden.squeeze(-1).T.reshape(*batch, self.num_critics)
+        return hidden.squeeze(-1).T.reshape(*batch, count)
 
     @classmethod
     def from_specs(cls, observation_spec: TensorSpec, action_spec: TensorSpec, **kwargs: Any) -> EnsembleQValue:
@@ -157,6 +171,11 @@ class EnsembleQValue(TensorDictModuleBase):
         from o3f.modules.stacking import stack_critics
 
         return stack_critics(critics)
+
+
+def _of(stack: Tensor, members: Tensor | None) -> Tensor:
+    """The entries of ``members`` in a parameter stacked over the critics."""
+    return stack if members is None else stack.index_select(0, members)
 
 
 def _width(spec: TensorSpec, key: NestedKey) -> int:

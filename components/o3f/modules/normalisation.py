@@ -1,0 +1,74 @@
+"""z-scores inside networks: what users see stays in the units of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from torch import Tensor, nn
+
+from o3f.modules.keys import key_list
+
+MARGIN = 1e-6
+"""Added to the standard deviation, as in LAPO's reference implementation."""
+
+
+class Normaliser(nn.Module):
+    """z-scores of vectors: ``(x - loc) / scale``, the identity until :meth:`fit` was called.
+
+    ``loc`` and ``scale`` ``[D]`` are buffers, saved in ``state_dict``. A network that holds a normaliser takes
+    inputs in the environment's units, and its statistics travel with its weights.
+
+    Args:
+        size: D.
+        keys: the entries whose concatenation is normalised; :func:`fit_normalisers` measures these.
+        device: where the buffers live.
+
+    Examples:
+        >>> import torch
+        >>> normaliser = Normaliser(1, ["observation"])
+        >>> normaliser.fit(torch.tensor([[1.0], [3.0]]))
+        >>> normaliser(torch.tensor([4.0]))
+        tensor([2.0000])
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int, keys: Sequence[NestedKey], device: torch.device | str | None = None) -> None:
+        super().__init__()
+        self.keys = key_list(keys)
+        self.register_buffer("loc", torch.zeros(size, device=device))
+        self.register_buffer("scale", torch.ones(size, device=device))
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Return the z-scores ``[*B, D]``."""
+        return (value - self.loc) / self.scale
+
+    def inverse(self, value: Tensor) -> Tensor:
+        """Return the vectors ``[*B, D]`` that have these z-scores."""
+        return value * self.scale + self.loc
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor) -> None:
+        """Set ``loc`` to the mean of ``rows`` ``[*B, D]``, ``scale`` to their population standard deviation + 1e-6.
+
+        Raises:
+            ValueError: if there are no rows, or they have another width.
+        """
+        if rows.shape[-1:] != self.loc.shape or not rows.numel():
+            raise ValueError(
+                f"The rows of {self.keys} have shape {list(rows.shape)}; expected at least one row of width "
+                f"{self.loc.numel()}. Fit with the rows of the dataset that the networks were built for."
+            )
+        spread, mean = torch.std_mean(rows.reshape(-1, rows.shape[-1]), 0, correction=0)
+        self.loc.copy_(mean)
+        self.scale.copy_(spread + MARGIN)
+
+
+def fit_normalisers(module: nn.Module, rows: TensorDictBase) -> None:
+    """Fit every :class:`Normaliser` of ``module`` to its entries of ``rows`` ``[*B]``."""
+    for part in module.modules():
+        if isinstance(part, Normaliser):
+            part.fit(torch.cat([rows.get(key) for key in part.keys], -1))
