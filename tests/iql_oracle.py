@@ -37,8 +37,8 @@ def forward(network: Network, x: np.ndarray) -> tuple[np.ndarray, list[dict[str,
     return x, tape
 
 
-def backward(network: Network, tape: list[dict[str, Any]], slope: np.ndarray, gradient: Network) -> None:
-    """Add to ``gradient`` the derivative of ``slope . output``."""
+def backward(network: Network, tape: list[dict[str, Any]], slope: np.ndarray, gradient: Network) -> np.ndarray:
+    """Add to ``gradient`` the derivative of ``slope . output``; return that with respect to the input."""
     for layer, step, total in zip(network[::-1], tape[::-1], gradient[::-1], strict=True):
         if "open" in step:
             slope = np.where(step["open"], slope, 0.0)
@@ -51,6 +51,7 @@ def backward(network: Network, tape: list[dict[str, Any]], slope: np.ndarray, gr
         total["W"] += np.outer(step["x"], slope)
         total["b"] += slope
         slope = layer["W"] @ slope
+    return slope
 
 
 def zeros_like(network: Network) -> Network:

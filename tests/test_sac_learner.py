@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+import torchrl.objectives
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
-from torchrl.objectives import SACLoss, SoftUpdate
+from torchrl.objectives import SoftUpdate
 
 from o3f.algorithms import SACLearner, make_learner
 from o3f.checkpoint import load_latest, save
 from o3f.modules import EnsembleQValue
-from o3f.objectives import EnsembleSACLoss
+from o3f.objectives import SACLoss
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch, separate_critics
 
 
@@ -65,6 +66,7 @@ def test_losses_of_one_step(num_critics: int) -> None:
             figures = learner.update([batch])
         expected = {"loss/critic": loss_critic, "loss/actor": loss_actor, "loss/temperature": loss_alpha}
         expected |= {"temperature": torch.tensor(alpha), "entropy": -log_prob.mean()}
+        expected |= {"critic/mean": q.mean(), "critic/std": q.std(-1, correction=0).mean()}
         torch.testing.assert_close(figures, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -73,8 +75,9 @@ def test_gradients_equal_torchrl() -> None:
         learner, batch = make(num_critics=3), make_batch(16)
         assert isinstance(learner.critic, EnsembleQValue)
         critics = separate_critics(learner.critic)
-        twin = SACLoss(learner.policy, critics, num_qvalue_nets=3, loss_function="l2", target_entropy=-2.0)
-        SoftUpdate(twin, tau=0.005)
+        twin = torchrl.objectives.SACLoss(learner.policy, critics, num_qvalue_nets=3, loss_function="l2", target_entropy=-2.0)
+        for loss in (twin, learner.loss):
+            SoftUpdate(loss, tau=0.005)
         weights = learner.critic.weights[0], twin.qvalue_network_params["module", "0", "weight"]
         found = []
         for loss, weight in zip((learner.loss, twin), weights, strict=True):
@@ -104,6 +107,7 @@ def test_temperature_seeks_the_target_entropy(log_std: float, target: float | No
 
 def test_targets_follow_by_tau() -> None:
     learner = make(tau=0.1)
+    learner.loss.update_targets(0.0)  # says that the targets are taken care of
     before = {name: value.clone() for name, value in learner.loss.target_qvalue_network_params.items(True, True)}
     learner.update([make_batch(8)])
     for name, value in learner.loss.target_qvalue_network_params.items(True, True):
@@ -165,7 +169,7 @@ def test_continues_bit_for_bit_from_a_checkpoint(tmp_path: Any) -> None:
 def test_loss_accepts_an_ensemble_of_any_size() -> None:
     learner = make()
     critic = EnsembleQValue(OBSERVATION_DIM, ACTION_DIM, 5, (8,))
-    loss = EnsembleSACLoss(learner.policy, critic, target_entropy=-2.0)
+    loss = SACLoss(learner.policy, critic, target_entropy=-2.0)
     assert {id(p) for p in critic.parameters()} <= {id(p) for p in loss.parameters()}
 
 

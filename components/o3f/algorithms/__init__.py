@@ -7,15 +7,37 @@ from typing import Any
 
 import torch
 
+from o3f.algorithms.awac import AWACConfig, AWACLearner
+from o3f.algorithms.bc import BCConfig
+from o3f.algorithms.cql import CQLConfig, CQLLearner
 from o3f.algorithms.iql import IQLConfig, IQLLearner
+from o3f.algorithms.lapo import LAPOConfig, LAPOLearner
 from o3f.algorithms.learner import Learner, read_config
 from o3f.algorithms.sac import SACConfig, SACLearner
 from o3f.options import check_keys
 
-__all__ = ["IQLConfig", "IQLLearner", "Learner", "SACConfig", "SACLearner", "make_learner"]
+__all__ = [
+    "AWACConfig",
+    "AWACLearner",
+    "BCConfig",
+    "CQLConfig",
+    "CQLLearner",
+    "IQLConfig",
+    "IQLLearner",
+    "LAPOConfig",
+    "LAPOLearner",
+    "Learner",
+    "SACConfig",
+    "SACLearner",
+    "make_learner",
+]
 
 _ALGORITHMS: dict[str, tuple[type[Any], type[Any]]] = {
+    "awac": (AWACConfig, AWACLearner),
+    "bc": (BCConfig, IQLLearner),
+    "cql": (CQLConfig, CQLLearner),
     "iql": (IQLConfig, IQLLearner),
+    "lapo": (LAPOConfig, LAPOLearner),
     "sac": (SACConfig, SACLearner),
 }
 
@@ -30,10 +52,10 @@ def make_learner(
     """Build the learner of an algorithm.
 
     Args:
-        name: ``"iql"`` or ``"sac"``.
+        name: ``"awac"``, ``"bc"``, ``"cql"``, ``"iql"``, ``"lapo"`` or ``"sac"``.
         observation_dim: length of the flat observation.
         action_dim: length of the action.
-        config: hyper-parameters, the fields of :class:`IQLConfig` or :class:`SACConfig`; those not given
+        config: hyper-parameters, the fields of :class:`IQLConfig`, :class:`SACConfig`, ...; those not given
             have their defaults.
         device: of all networks.
 

@@ -1,39 +1,45 @@
-"""Soft actor-critic (Haarnoja et al., 2018, https://arxiv.org/abs/1812.05905), for policies from scratch."""
+"""The soft actor-critic learner: networks, optimisers and the order of the steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam
-from torchrl.data import Bounded
-from torchrl.modules import ProbabilisticActor, TanhNormal
-from torchrl.objectives import SoftUpdate
 
 from o3f.algorithms.learner import Learner, minimise
-from o3f.modules import EnsembleQValue, mlp
-from o3f.objectives.sac import EnsembleSACLoss
-from o3f.options import require_range
-
-LOG_STD_BOUNDS = (-5.0, 2.0)
+from o3f.modules import EnsembleQValue, tanh_gaussian_policy
+from o3f.modules.mlp import Init
+from o3f.objectives import SACLoss
+from o3f.objectives.functional import Aggregation
+from o3f.objectives.sac import ActorAggregation
+from o3f.options import require, require_range
 
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Hyper-parameters; the defaults are the paper's.
+    """Hyper-parameters; the defaults are the paper's. REDQ: 10 critics, ``subset``, actor ``mean``.
 
     Args:
         hidden_sizes: widths of the hidden layers of every network.
-        num_critics: m; the target is their minimum.
+        num_critics: m.
+        layer_norm: LayerNorm in the critics.
+        actor_layer_norm: LayerNorm in the policy.
         discount: γ.
         tau: Polyak rate of the target critics.
         learning_rate: of Adam, for networks and temperature.
         target_entropy: of the policy, in nats; None is the paper's -A. Higher values keep actions noisy and
             off their bounds, which suits a policy that is to collect a dataset.
+        aggregation: one value out of m target critics: ``"min"``, ``"mean"`` or ``"subset"``.
+        subset_size: members that ``"subset"`` draws per update.
+        actor_aggregation: what the policy ascends: ``"min"`` or ``"mean"`` of the critics.
+        entropy_backup: count the policy's entropy in the critics' target.
+        init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -41,10 +47,17 @@ class SACConfig:
 
     hidden_sizes: Sequence[int] = (256, 256)
     num_critics: int = 2
+    layer_norm: bool = False
+    actor_layer_norm: bool = False
     discount: float = 0.99
     tau: float = 0.005
     learning_rate: float = 3e-4
     target_entropy: float | None = None
+    aggregation: Aggregation = "min"
+    subset_size: int = 2
+    actor_aggregation: ActorAggregation = "min"
+    entropy_backup: bool = True
+    init: Init = "default"
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
@@ -55,37 +68,13 @@ class SACConfig:
         require_range(values, "learning_rate", "(0, inf)")
 
 
-class _StateDependentGaussian(nn.Module):
-    """Mean and standard deviation of the Gaussian before the tanh: ``[*B, O] -> ([*B, A], [*B, A])``."""
-
-    def __init__(self, sizes: Sequence[int], device: torch.device | str | None) -> None:
-        super().__init__()
-        self.network = mlp([*sizes[:-1], 2 * sizes[-1]], init="default", device=device)
-
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        loc, log_std = self.network(observation).chunk(2, -1)
-        return loc, log_std.clamp(*LOG_STD_BOUNDS).exp()
-
-
-def _tanh_gaussian_policy(sizes: Sequence[int], device: torch.device | str | None) -> ProbabilisticActor:
-    network = TensorDictModule(
-        _StateDependentGaussian(sizes, device), in_keys=["observation"], out_keys=["loc", "scale"]
-    )
-    return ProbabilisticActor(
-        network,
-        in_keys=["loc", "scale"],
-        out_keys=["action"],
-        spec=Bounded(low=-1.0, high=1.0, shape=torch.Size(sizes[-1:]), device=device),
-        distribution_class=TanhNormal,
-    )
-
-
 class SACLearner(Learner):
-    """Trains a tanh-Gaussian policy, m critics and the temperature by TorchRL's SAC loss.
+    """Trains a tanh-Gaussian policy, m critics and the temperature by :class:`~o3f.objectives.SACLoss`.
 
-    Each update is one joint step on the three losses, then a Polyak step of the target critics. The standard
-    deviation of the policy depends on the observation, its logarithm is clipped to [-5, 2]. Layers start as
-    torch's default, the temperature at 1. Randomness is torch's global stream.
+    An update of one batch is one joint step on the three losses, then a Polyak step of the target critics. Of
+    several batches (a higher update-to-data ratio), all but the last serve the critics and their targets
+    alone, as in REDQ and RLPD. The standard deviation of the policy depends on the observation, its logarithm
+    is clipped to [-5, 2]. The temperature starts at 1. Randomness is torch's global stream.
 
     Args:
         observation_dim: O.
@@ -102,30 +91,112 @@ class SACLearner(Learner):
         device: torch.device | str | None = None,
     ) -> None:
         config = config or SACConfig()
-        sizes = tuple(config.hidden_sizes)
-        self.policy = _tanh_gaussian_policy([observation_dim, *sizes, action_dim], device)
-        self.critic = EnsembleQValue(
-            observation_dim, action_dim, config.num_critics, sizes, init="default", device=device
+        sizes, rate = tuple(config.hidden_sizes), config.learning_rate
+        self.config = config
+        self.policy = tanh_gaussian_policy(
+            observation_dim, action_dim, sizes, init=config.init, layer_norm=config.actor_layer_norm, device=device
         )
-        entropy = -float(action_dim) if config.target_entropy is None else config.target_entropy
-        self.loss = EnsembleSACLoss(self.policy, self.critic, loss_function="l2", target_entropy=entropy)
+        self.critic = EnsembleQValue(
+            observation_dim,
+            action_dim,
+            config.num_critics,
+            sizes,
+            layer_norm=config.layer_norm,
+            init=config.init,
+            device=device,
+        )
+        self.loss = SACLoss(
+            self.policy,
+            self.critic,
+            target_entropy=config.target_entropy,
+            aggregation=config.aggregation,
+            subset_size=config.subset_size,
+            actor_aggregation=config.actor_aggregation,
+            entropy_backup=config.entropy_backup,
+        )
         self.loss.make_value_estimator(gamma=config.discount)
-        self.target_updater = SoftUpdate(self.loss, tau=config.tau)
-        self.optimisers = {"all": Adam(self.loss.parameters(), lr=config.learning_rate, fused=True)}
+        self.optimisers = {
+            "critic": Adam(self.critic.parameters(), lr=rate, fused=True),
+            "actor": Adam(self.policy.parameters(), lr=rate, fused=True),
+            "temperature": Adam([self.loss.log_alpha], lr=rate, fused=True),
+        }
+
+    @property
+    def entropy_weight(self) -> float | None:
+        """The temperature, where the critics' targets count the policy's entropy."""
+        return self.loss.alpha.item() if self.config.entropy_backup else None
 
     def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
-        """Take one gradient step per batch ``[B]``; return figures of the last one as 0-d tensors."""
+        """Take one step of the critics per batch ``[B]``, of the rest on the last; return its figures, 0-d."""
         figures: dict[str, Tensor] = {}
-        for batch in batches:
-            output = self.loss(batch)
-            minimise(output["loss_qvalue"] + output["loss_actor"] + output["loss_alpha"], self.optimisers["all"])
-            self.target_updater.step()
+        for index, batch in enumerate(batches):
+            next_value = None if self.next_value is None else self.next_value(batch)
+            loss_critic, info = self.loss.qvalue_loss(batch, next_value)
+            if index < len(batches) - 1:
+                minimise(loss_critic, self.optimisers["critic"])
+            else:
+                figures = self._joint_step(batch, loss_critic, info["state_action_value"])
+            self.loss.update_targets(self.config.tau)
             self.updates += 1
-            figures = {
-                "loss/critic": output["loss_qvalue"].detach(),
-                "loss/actor": output["loss_actor"].detach(),
-                "loss/temperature": output["loss_alpha"].detach(),
-                "temperature": output["alpha"],
-                "entropy": output["entropy"],
-            }
         return figures
+
+    def _joint_step(self, batch: TensorDictBase, loss_critic: Tensor, values: Tensor) -> dict[str, Tensor]:
+        drawn = self.loss.draw(batch)
+        loss_actor, info = self.loss.actor_loss(batch, drawn)
+        if self.actor_term is not None:
+            loss_actor = loss_actor + self.actor_term(batch)
+        loss_alpha, temperature = self.loss.alpha_loss(batch, drawn[1])
+        # The losses share no parameter: one backward pass serves all.
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad()
+        (loss_critic + loss_actor + loss_alpha).backward()
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+        return {
+            "loss/critic": loss_critic.detach(),
+            "loss/actor": loss_actor.detach(),
+            "loss/temperature": loss_alpha.detach(),
+            "temperature": temperature["alpha"],
+            "entropy": -info["log_prob"].mean(),
+            "critic/mean": values.mean(),
+            "critic/std": values.std(-1, correction=0).mean(),
+        }
+
+    def start_from(self, state: Mapping[str, Any], *, copy_targets: bool, copy_optimisers: bool) -> None:
+        """Take over the policy and the critics of a CQL (or another SAC) learner.
+
+        Args:
+            state: its ``state_dict()``.
+            copy_targets: take its target critics, too. Otherwise they stay as drawn, like in d3rlpy, and follow
+                by ``tau``: half of the way in 139 updates at 0.005.
+            copy_optimisers: also take Adam's moments (the rates stay this learner's) and the temperature.
+
+        Raises:
+            ConfigError: if its networks are of another size.
+        """
+        own = self.loss.state_dict()
+        networks = ["actor_network_params.", "qvalue_network_params."]
+        networks += ["target_qvalue_network_params."] if copy_targets else []
+        names = [name for name in own if name.startswith(tuple(networks))]
+        _check_sizes(own, state["loss"], names)
+        names += ["log_alpha"] if copy_optimisers else []
+        self.loss.load_state_dict({**own, **{name: state["loss"][name] for name in names}})
+        for name, optimiser in self.optimisers.items() if copy_optimisers else ():
+            moments = deepcopy(state["optimisers"][name]["state"])
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def _check_sizes(own: Mapping[str, Any], given: Mapping[str, Any], names: Sequence[str]) -> None:
+    prefixes = tuple({name.split(".")[0] + "." for name in names})
+    extra = [name for name in given if name.startswith(prefixes) and name not in own]
+    for name in [*names, *extra]:
+        found, expected = (getattr(state.get(name), "shape", None) for state in (given, own))
+        require(
+            found == expected,
+            f"The networks to start from are not those of this learner: {name} is {_size(found)}, expected "
+            f"{_size(expected)}. Give both the same hidden_sizes, num_critics, layer_norm and actor_layer_norm.",
+        )
+
+
+def _size(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else str(list(shape))

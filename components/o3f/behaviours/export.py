@@ -12,9 +12,9 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f.algorithms.sac import LOG_STD_BOUNDS
 from o3f.behaviours.gaussian_mlp import GaussianMLP
 from o3f.modules.policies import TanhMeanGaussian
+from o3f.modules.tanh_gaussian import LOG_STD_BOUNDS
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +38,7 @@ def gaussian_mlp_from_actor(actor: TensorDictModuleBase) -> GaussianMLP:
         arrays |= {f"W{index}": _array(layer.weight.T), f"b{index}": _array(layer.bias)}
     if gaussians:
         arrays |= {"W_mean": weight, "b_mean": bias, "squash_mean": np.asarray(True)}
-        arrays |= {"log_std": _array(gaussians[0].log_std)}
+        arrays |= {"log_std": _array(gaussians[0].bounded_log_std())}
         arrays |= {"log_std_bounds": np.asarray(gaussians[0].log_std_bounds)}
     else:
         half = len(bias) // 2

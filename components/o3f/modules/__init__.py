@@ -3,14 +3,19 @@
 from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.ensemble import EnsembleQValue
 from o3f.modules.generic_ensemble import GenericEnsemble
+from o3f.modules.latent_candidates import LatentCandidates
+from o3f.modules.latent_networks import latent_actor, latent_decoder, latent_encoder
+from o3f.modules.latent_policy import LatentPolicy, latent_policy
 from o3f.modules.mixed_candidates import MixedCandidates
 from o3f.modules.mlp import mlp
 from o3f.modules.noise import GaussianNoiseActor, matched_sigma
 from o3f.modules.noise_source import NoiseSource
+from o3f.modules.normalisation import Normaliser, fit_normalisers
 from o3f.modules.optimistic_actor import OptimisticActor
 from o3f.modules.policies import TanhMeanGaussian, gaussian_policy, value_network
 from o3f.modules.scorers import MeanScore, RandomRank, Thompson, UpperConfidenceBound
 from o3f.modules.selectors import Argmax, Softmax
+from o3f.modules.tanh_gaussian import TanhGaussian, tanh_gaussian_policy
 
 __all__ = [
     "Argmax",
@@ -18,17 +23,27 @@ __all__ = [
     "GaussianCandidates",
     "GaussianNoiseActor",
     "GenericEnsemble",
+    "LatentCandidates",
+    "LatentPolicy",
     "MeanScore",
     "MixedCandidates",
     "NoiseSource",
+    "Normaliser",
     "OptimisticActor",
     "RandomRank",
     "Softmax",
+    "TanhGaussian",
     "TanhMeanGaussian",
     "Thompson",
     "UpperConfidenceBound",
+    "fit_normalisers",
     "gaussian_policy",
+    "latent_actor",
+    "latent_decoder",
+    "latent_encoder",
+    "latent_policy",
     "matched_sigma",
     "mlp",
+    "tanh_gaussian_policy",
     "value_network",
 ]

@@ -1,8 +1,9 @@
-"""The policy and value networks of IQL."""
+"""The policy and value networks of IQL; the policy of AWAC is a variant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from tensordict import NestedKey
@@ -14,19 +15,27 @@ from torchrl.modules import IndependentNormal, ProbabilisticActor
 
 from o3f.modules.mlp import Init, mlp
 
+LogStdRule = Literal["clip", "sigmoid"]
+
 
 class TanhMeanGaussian(nn.Module):
     """Mean and standard deviation of an un-squashed Gaussian: ``[*B, O] -> ([*B, A], [*B, A])``.
 
     ``loc = tanh(mlp(observation))`` and ``scale = exp(clip(log_std, *log_std_bounds))``, where ``log_std``
-    ``[A]`` is a parameter that does not depend on the observation and starts at 0.
+    ``[A]`` is a parameter that does not depend on the observation and starts at 0. With
+    ``log_std_rule="sigmoid"`` the logarithm is ``low + (high - low) * sigmoid(log_std)`` instead, which starts
+    in the middle of the bounds and has a gradient everywhere.
 
     Args:
         sizes: widths from observation to action.
         dropout: dropout probability of the hidden layers.
         init: see :func:`~o3f.modules.mlp.initialise_`.
         log_std_bounds: range of the logarithm of the standard deviation.
+        log_std_rule: how the parameter is kept within it.
         device: where the parameters live.
+
+    Raises:
+        ValueError: if ``init`` or ``log_std_rule`` is unknown.
     """
 
     def __init__(
@@ -36,17 +45,28 @@ class TanhMeanGaussian(nn.Module):
         dropout: float = 0.0,
         init: Init = "orthogonal",
         log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+        log_std_rule: LogStdRule = "clip",
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
+        if log_std_rule not in get_args(LogStdRule):
+            raise ValueError(f"log_std_rule must be one of {get_args(LogStdRule)}, got {log_std_rule!r}.")
         self.mean = mlp(sizes, init=init, dropout=dropout, device=device)
         self.log_std = nn.Parameter(torch.zeros(sizes[-1], device=device))
         self.log_std_bounds = log_std_bounds
+        self.log_std_rule: LogStdRule = log_std_rule
+
+    def bounded_log_std(self) -> Tensor:
+        """Return the logarithm of the standard deviation, ``[A]``."""
+        low, high = self.log_std_bounds
+        if self.log_std_rule == "sigmoid":
+            return low + (high - low) * self.log_std.sigmoid()
+        return self.log_std.clamp(low, high)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the location and the scale, both ``[*B, A]``."""
         loc = torch.tanh(self.mean(observation))
-        scale = self.log_std.clamp(*self.log_std_bounds).exp()
+        scale = self.bounded_log_std().exp()
         return loc, scale.expand_as(loc)
 
 
@@ -58,6 +78,7 @@ def gaussian_policy(
     dropout: float = 0.0,
     init: Init = "orthogonal",
     log_std_bounds: tuple[float, float] = (-5.0, 2.0),
+    log_std_rule: LogStdRule = "clip",
     in_key: NestedKey = "observation",
     action_key: NestedKey = "action",
     device: torch.device | str | None = None,
@@ -76,12 +97,14 @@ def gaussian_policy(
         dropout: dropout probability of the hidden layers (IQL: 0, and 0.1 on kitchen and adroit).
         init: ``"orthogonal"`` (IQL's own) or ``"default"``.
         log_std_bounds: range of the logarithm of the standard deviation (IQL's).
+        log_std_rule: ``"clip"`` (IQL's) or ``"sigmoid"`` (AWAC's in d3rlpy, with bounds of -6 and 0), see
+            :class:`TanhMeanGaussian`.
         in_key: the observation's entry.
         action_key: the action's entry.
         device: where the parameters live.
 
     Raises:
-        ValueError: if ``init`` is unknown.
+        ValueError: if ``init`` or ``log_std_rule`` is unknown.
 
     Examples:
         >>> import torch
@@ -91,7 +114,14 @@ def gaussian_policy(
         torch.Size([4, 2])
     """
     sizes = [observation_dim, *hidden_sizes, action_dim]
-    network = TanhMeanGaussian(sizes, dropout=dropout, init=init, log_std_bounds=log_std_bounds, device=device)
+    network = TanhMeanGaussian(
+        sizes,
+        dropout=dropout,
+        init=init,
+        log_std_bounds=log_std_bounds,
+        log_std_rule=log_std_rule,
+        device=device,
+    )
     bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
     return ProbabilisticActor(
         TensorDictModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),

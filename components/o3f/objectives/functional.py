@@ -8,12 +8,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Aggregation", "advantage_weights", "aggregate_critics", "expectile_loss"]
+__all__ = [
+    "Aggregation",
+    "Weighting",
+    "advantage_weights",
+    "aggregate_critics",
+    "awac_weights",
+    "divergence_from_normal",
+    "draw_members",
+    "expectile_loss",
+    "mix_extremes",
+    "sign_weights",
+]
 
 Aggregation = Literal["min", "mean", "subset"]
+Weighting = Literal["softmax", "exp"]
 
 MAX_WEIGHT = 100.0
-"""Largest advantage weight of IQL."""
+"""Largest advantage weight of IQL and of AWAC's exponential form."""
 
 
 def expectile_loss(diff: Tensor, expectile: float | Tensor) -> Tensor:
@@ -97,9 +109,104 @@ def aggregate_critics(
         return values.mean(-1)
     if aggregation != "subset":
         raise ValueError(f"aggregation is {aggregation!r}; expected 'min', 'mean' or 'subset'.")
-    num_critics = values.shape[-1]
+    members = draw_members(values.shape[-1], subset_size, generator)
+    return values.index_select(-1, members.to(values.device)).amin(-1)
+
+
+def draw_members(num_critics: int, subset_size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Indices ``[subset_size]`` of members drawn without replacement out of ``num_critics``.
+
+    Raises:
+        ValueError: for a ``subset_size`` outside 1 to ``num_critics``.
+
+    Examples:
+        >>> sorted(draw_members(num_critics=3, subset_size=3).tolist())
+        [0, 1, 2]
+    """
     if not 1 <= subset_size <= num_critics:
         raise ValueError(f"subset_size is {subset_size}; expected 1 to {num_critics}, the number of critics.")
     device = "cpu" if generator is None else generator.device
-    members = torch.randperm(num_critics, generator=generator, device=device)[:subset_size]
-    return values.index_select(-1, members.to(values.device)).amin(-1)
+    return torch.randperm(num_critics, generator=generator, device=device)[:subset_size]
+
+
+def awac_weights(advantage: Tensor, lam: float | Tensor, weighting: Weighting = "softmax") -> Tensor:
+    """Weights of AWAC's actor loss (Nair et al., 2020, https://arxiv.org/abs/2006.09359).
+
+    With A = ``advantage``, λ = ``lam`` and B the number of elements,
+
+        softmax: B exp(A / λ) / Σ exp(A / λ)        exp: min(exp(A / λ), 100)
+
+    ``"softmax"``, d3rlpy's form, normalises over the whole batch: the weights have mean 1 and do not depend
+    on a constant added to A. ``"exp"`` is CORL's. Both become 1 (behaviour cloning) as λ grows. Neither
+    overflows.
+
+    Args:
+        advantage: any shape, all its dimensions are batch.
+        lam: λ, positive, a float or a 0-d tensor.
+        weighting: ``"softmax"`` or ``"exp"``.
+
+    Returns:
+        The weights, of the shape of ``advantage``.
+
+    Raises:
+        ValueError: for an unknown ``weighting``.
+
+    Examples:
+        >>> import torch
+        >>> awac_weights(torch.tensor([0.0, 1.0]), 1.0, "exp")
+        tensor([1.0000, 2.7183])
+        >>> awac_weights(torch.tensor([0.0, 1.0]), 1.0)
+        tensor([0.5379, 1.4621])
+    """
+    if weighting == "exp":
+        return advantage_weights(advantage, 1 / lam)
+    if weighting != "softmax":
+        raise ValueError(f"weighting is {weighting!r}; expected 'softmax' or 'exp'.")
+    return (advantage / lam).flatten().softmax(0).reshape(advantage.shape) * advantage.numel()
+
+
+def mix_extremes(values: Tensor, min_weight: float | Tensor) -> Tensor:
+    """From pessimistic to optimistic, ``λ min_j Q_j + (1 - λ) max_j Q_j`` of what several critics say.
+
+    Args:
+        values: Q, ``[*B, m]``.
+        min_weight: λ in [0, 1]; 1 is the minimum (LAPO's code calls it ``doubleq_min``).
+
+    Returns:
+        The values, ``[*B]``.
+
+    Examples:
+        >>> import torch
+        >>> mix_extremes(torch.tensor([[1.0, 5.0, 3.0]]), 0.75)
+        tensor([2.])
+    """
+    return min_weight * values.amin(-1) + (1 - min_weight) * values.amax(-1)
+
+
+def sign_weights(advantage: Tensor, weight: float | Tensor) -> Tensor:
+    """LAPO's two weights: w = ``weight`` where ``advantage`` > 0 and ``1 - w`` elsewhere.
+
+    Examples:
+        >>> import torch
+        >>> sign_weights(torch.tensor([-2.0, 0.0, 3.0]), 0.75)
+        tensor([0.2500, 0.2500, 0.7500])
+    """
+    return torch.where(advantage > 0, weight, 1 - weight)
+
+
+def divergence_from_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """``KL(N(μ, σ²) || N(0, I)) = -½ Σ_i (1 + log σ_i² - μ_i² - σ_i²)``.
+
+    Args:
+        mean: μ, ``[*B, Z]``.
+        log_variance: log σ², ``[*B, Z]``.
+
+    Returns:
+        The divergences, ``[*B]``.
+
+    Examples:
+        >>> import torch
+        >>> divergence_from_normal(torch.tensor([1.0, 2.0]), torch.zeros(2))
+        tensor(2.5000)
+    """
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)

@@ -1,51 +1,164 @@
-"""TorchRL's soft actor-critic loss on an ensemble of critics."""
+"""Soft actor-critic (Haarnoja et al., 2018, https://arxiv.org/abs/1812.05905) with an ensemble of critics.
+
+With α the learned temperature, H = ``target_entropy``, q̄ the minimum (or another ``aggregation``) of m target
+critics, q that of the critics by ``actor_aggregation``, and γ given to ``make_value_estimator(gamma=γ)``:
+
+    loss_qvalue = mean Σ_j distance(Q_j(s, a), r + γ (1 - terminated) V(s'))
+                  with V(s') = q̄(s', a') - α log π(a' | s'),  a' ~ π(s')
+    loss_actor  = mean α log π(ã | s) - q(s, ã)                  with ã ~ π(s)
+    loss_alpha  = mean -log α (log π(ã | s) + H)
+"""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
+import torch
 from tensordict import TensorDict, TensorDictBase
-from tensordict.nn import ProbabilisticTensorDictSequential
-from torchrl.objectives import SACLoss
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
+from torch import Tensor, nn
+from torchrl.modules.distributions.utils import rsample_and_log_prob
 
-from o3f.modules import EnsembleQValue, GenericEnsemble
+from o3f.objectives.actor_critic import ActorCriticLoss, Critics
+from o3f.objectives.functional import aggregate_critics
+
+ActorAggregation: TypeAlias = Literal["min", "mean"]
+Drawn: TypeAlias = tuple[Tensor, Tensor]
 
 
-class EnsembleSACLoss(SACLoss):
-    """:class:`torchrl.objectives.SACLoss` with the critics in one module.
+class SACLoss(ActorCriticLoss):
+    """The three losses of soft actor-critic over m critics.
 
-    With α the learned temperature and H the target entropy,
-
-        loss_qvalue = mean Σ_j distance(Q_j(s, a), r + γ (1 - terminated) V)
-                      with V = min_k Q̄_k(s', a') - α log π(a' | s'),  a' ~ π(s')
-        loss_actor  = mean α log π(ã | s) - min_j Q_j(s, ã)           with ã ~ π(s)
-        loss_alpha  = mean -log α (log π(ã | s) + H)
-
-    TorchRL evaluates copies of the critics under ``vmap``. Here the ensemble evaluates its members itself:
-    faster, and its Parameters stay the caller's, so that an actor on the same ensemble follows the training.
+    Equal to :class:`torchrl.objectives.SACLoss` (its version without a value network) in values and gradients,
+    with its keys and outputs. It differs in that the critics are one module, faster than copies under
+    ``vmap``, whose Parameters stay the caller's; in ``aggregation`` (REDQ and RLPD: the minimum of 2 of 10
+    targets), ``actor_aggregation`` and ``entropy_backup`` (RLPD leaves the entropy out on antmaze); and in
+    that the weights of a prioritised buffer count in all three losses.
 
     Args:
-        actor_network: the policy, with ``get_dist``.
-        critic: the ensemble to train.
-        **kwargs: the other arguments of :class:`torchrl.objectives.SACLoss`.
+        actor_network: the policy, with ``get_dist``, of a reparameterised distribution.
+        qvalue_network: see :class:`~o3f.objectives.actor_critic.ActorCriticLoss`.
+        target_entropy: H in nats; ``None`` is the paper's -A, which needs the policy's ``spec``.
+        alpha_init: the temperature at the start.
+        actor_aggregation: the value the policy ascends: ``"min"`` over the critics, or ``"mean"`` (REDQ).
+        entropy_backup: whether V(s') counts the policy's entropy.
+        **kwargs: ``num_qvalue_nets``, ``loss_function``, ``aggregation``, ``subset_size``, ``reduction``,
+            ``separate_losses`` and ``generator`` of the same class.
+
+    Raises:
+        ValueError: if an argument is out of its range, or ``target_entropy`` is None and unknown.
+
+    Examples:
+        >>> from o3f.modules import EnsembleQValue, tanh_gaussian_policy
+        >>> from torchrl.objectives import SoftUpdate
+        >>> loss = SACLoss(tanh_gaussian_policy(3, 2), EnsembleQValue(3, 2, 10), aggregation="subset")
+        >>> target_updater = SoftUpdate(loss, tau=0.005)
+        >>> loss.target_entropy
+        tensor(-2.)
     """
+
+    _schedulable_buffers = frozenset({"target_entropy"})
+    target_entropy: Tensor
+    log_alpha: nn.Parameter
 
     def __init__(
         self,
         actor_network: ProbabilisticTensorDictSequential,
-        critic: EnsembleQValue | GenericEnsemble,
+        qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
+        *,
+        target_entropy: float | None = None,
+        alpha_init: float = 1.0,
+        actor_aggregation: ActorAggregation = "min",
+        entropy_backup: bool = True,
         **kwargs: Any,
     ) -> None:
-        module, no_copies = cast(Any, critic), cast(Any, None)  # TorchRL's copies would be drawn anew
-        super().__init__(actor_network, module, num_qvalue_nets=no_copies, **kwargs)
+        super().__init__(actor_network, qvalue_network, **kwargs)
+        self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]
+        if actor_aggregation not in ("min", "mean"):
+            raise ValueError(f"actor_aggregation is {actor_aggregation!r}; expected 'min' or 'mean'.")
+        if not alpha_init > 0:
+            raise ValueError(f"alpha_init is {alpha_init}; expected a positive temperature.")
+        self.actor_aggregation: ActorAggregation = actor_aggregation
+        self.entropy_backup = entropy_backup
+        entropy = self._minus_dimensions() if target_entropy is None else float(target_entropy)
+        self.register_coeff_buffer("target_entropy", entropy, device=self._default_device)
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha_init), device=self._default_device))
 
-    def _make_vmap(self) -> None:
-        """There is no vmap to prepare."""
+    def _minus_dimensions(self) -> float:
+        spec: Any = getattr(self.actor_network, "spec", None)
+        leaf = None if spec is None else spec.get(self.tensor_keys.action, None)
+        if leaf is None:
+            raise ValueError("target_entropy is None and the policy has no spec to count the actions; give one.")
+        return -float(leaf.shape[-1])
 
-    def _vmap_qnetworkN0(self, tensordict: TensorDictBase, params: TensorDictBase) -> TensorDict:
-        """The critics' values in the layout SACLoss computes with, ``[m, *B, 1]``."""
-        key = self.tensor_keys.state_action_value
-        with params.to_module(self.qvalue_network, preserve_module_state=False):
-            values = self.qvalue_network(tensordict.select(*self.qvalue_network.in_keys)).get(key)
-        members = values.movedim(-1, 0)
-        return TensorDict({key: members.unsqueeze(-1)}, members.shape)
+    @property
+    def alpha(self) -> Tensor:
+        """The temperature, a constant."""
+        return self.log_alpha.detach().exp()
+
+    def draw(self, tensordict: TensorDictBase) -> Drawn:
+        """Return a sampled action ``[*B, A]`` and its log-probability ``[*B]``, both with gradients."""
+        action, log_prob = rsample_and_log_prob(self._distribution(tensordict))
+        return action, log_prob
+
+    @torch.no_grad()
+    def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
+        """Soft value ``[*B]`` of s': one sampled action, judged by the target critics."""
+        following = tensordict["next"]
+        action, log_prob = self.draw(following)
+        value = self._aggregated(self.target_qvalue_network, following, action)
+        return value - self.alpha * log_prob if self.entropy_backup else value
+
+    def actor_loss(self, tensordict: TensorDictBase, drawn: Drawn | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Ascend the critics' value of the policy's own actions, and its entropy.
+
+        Args:
+            tensordict: the batch.
+            drawn: by default :meth:`draw`.
+        """
+        action, log_prob = self.draw(tensordict) if drawn is None else drawn
+        with self._constant_critics() as critics:
+            value = aggregate_critics(self._qvalues(critics, tensordict, action), self.actor_aggregation)
+        loss = self.alpha * log_prob - value
+        return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "policy_value": value.detach()}
+
+    def alpha_loss(
+        self, tensordict: TensorDictBase, log_prob: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Raise the temperature while the policy's entropy is below its target, lower it while above.
+
+        Args:
+            tensordict: the batch.
+            log_prob: of sampled actions, ``[*B]``, by default of :meth:`draw`.
+        """
+        if log_prob is None:
+            with torch.no_grad():
+                log_prob = self.draw(tensordict)[1]
+        loss = -self.log_alpha * (log_prob.detach() + self.target_entropy)
+        return self._reduced(loss, tensordict), {"alpha": self.alpha}
+
+    @dispatch()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Return all losses, the temperature and the policy's entropy, from the networks as they are now.
+
+        The draws are in the order of TorchRL's loss: next action, then action. Writes each element's largest
+        squared TD error over the critics to the ``priority`` key.
+        """
+        loss_qvalue, info = self.qvalue_loss(tensordict)
+        drawn = self.draw(tensordict)
+        tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
+        return self._joined(
+            tensordict,
+            loss_actor=self.actor_loss(tensordict, drawn)[0],
+            loss_qvalue=loss_qvalue,
+            loss_alpha=self.alpha_loss(tensordict, drawn[1])[0],
+            entropy=-drawn[1].detach(),
+        )
+
+    def _joined(self, tensordict: TensorDictBase, *, entropy: Tensor, **losses: Tensor) -> TensorDict:
+        if self.reduction == "none":
+            elements = {**losses, "alpha": self.alpha.expand_as(entropy), "entropy": entropy}
+            return TensorDict(elements, batch_size=tensordict.batch_size)
+        return TensorDict({**losses, "alpha": self.alpha, "entropy": entropy.mean()})

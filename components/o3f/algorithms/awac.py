@@ -1,0 +1,157 @@
+"""The AWAC learner: networks, optimisers and the order of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.optim import Adam
+
+from o3f.algorithms.learner import Learner, minimise
+from o3f.modules import EnsembleQValue, gaussian_policy
+from o3f.modules.mlp import Init
+from o3f.objectives import AWACLoss
+from o3f.objectives.functional import Aggregation, Weighting
+from o3f.options import require_range
+
+
+@dataclass(frozen=True)
+class AWACConfig:
+    """Hyper-parameters; the defaults are those of d3rlpy and its script that reproduces the paper.
+
+    Args:
+        hidden_sizes: widths of the hidden layers of the critics.
+        actor_hidden_sizes: of the policy.
+        num_critics: m.
+        layer_norm: LayerNorm in the critics.
+        lam: λ of the actor loss: the smaller, the greedier.
+        weighting: ``"softmax"`` over the batch, or ``"exp"`` capped at 100.
+        discount: γ.
+        tau: Polyak rate of the target critics.
+        learning_rate: of Adam, for all networks.
+        weight_decay: of the policy, added to the gradient of the loss *summed* over the batch.
+        aggregation: one value out of m critics: ``"min"``, ``"mean"`` or ``"subset"``.
+        subset_size: members that ``"subset"`` draws per update.
+        init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
+
+    Raises:
+        ConfigError: for a value out of its range.
+    """
+
+    hidden_sizes: Sequence[int] = (256, 256)
+    actor_hidden_sizes: Sequence[int] = (256, 256, 256, 256)
+    num_critics: int = 2
+    layer_norm: bool = False
+    lam: float = 1.0
+    weighting: Weighting = "softmax"
+    discount: float = 0.99
+    tau: float = 0.005
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    aggregation: Aggregation = "min"
+    subset_size: int = 2
+    init: Init = "default"
+
+    def __post_init__(self) -> None:
+        """Check the numbers' ranges."""
+        values = vars(self)
+        require_range(values, "num_critics", "[1, inf)", integer=True)
+        require_range(values, "lam", "(0, inf)")
+        require_range(values, "discount", "[0, 1]")
+        require_range(values, "tau", "(0, 1]")
+        require_range(values, "learning_rate", "(0, inf)")
+        require_range(values, "weight_decay", "[0, inf)")
+
+
+class AWACLearner(Learner):
+    """Trains a policy and m critics by :class:`~o3f.objectives.AWACLoss`.
+
+    Each update follows d3rlpy's order: critics, policy with the new critics, Polyak step of the targets. The
+    policy is a Gaussian around a tanh mean, not squashed, the logarithm of its standard deviation
+    ``-6 + 6 sigmoid(p)`` with one parameter per action, 0 at the start. Its loss is multiplied by the batch
+    size, so that ``weight_decay`` counts as beside d3rlpy's sum; Adam does not see the factor otherwise. The
+    figures are means. Initial weights, actions and subsets are drawn from torch's global stream.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        config: hyper-parameters.
+        device: of all networks.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: AWACConfig | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        config = config or AWACConfig()
+        self.config = config
+        self.policy = gaussian_policy(
+            observation_dim,
+            action_dim,
+            tuple(config.actor_hidden_sizes),
+            init=config.init,
+            log_std_bounds=(-6.0, 0.0),
+            log_std_rule="sigmoid",
+            device=device,
+        )
+        self.critic = EnsembleQValue(
+            observation_dim,
+            action_dim,
+            config.num_critics,
+            tuple(config.hidden_sizes),
+            layer_norm=config.layer_norm,
+            init=config.init,
+            device=device,
+        )
+        self.loss = AWACLoss(
+            self.policy,
+            self.critic,
+            lam=config.lam,
+            weighting=config.weighting,
+            aggregation=config.aggregation,
+            subset_size=config.subset_size,
+        )
+        self.loss.make_value_estimator(gamma=config.discount)
+        rate, decay = config.learning_rate, config.weight_decay
+        self.optimisers = {
+            "critic": Adam(self.critic.parameters(), lr=rate, fused=True),
+            "actor": Adam(self.policy.parameters(), lr=rate, weight_decay=decay, fused=True),
+        }
+
+    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+        """Take one step of the critics and one of the policy per batch ``[B]``; return the last one's figures."""
+        figures: dict[str, Tensor] = {}
+        for batch in batches:
+            figures = self._step(batch)
+        return self._metrics(figures) if figures else {}
+
+    def _step(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        loss = self.loss
+        next_value = None if self.next_value is None else self.next_value(batch)
+        loss_critic, critic_info = loss.qvalue_loss(batch, next_value)
+        minimise(loss_critic, self.optimisers["critic"])
+
+        loss_actor, actor_info = loss.actor_loss(batch)
+        if self.actor_term is not None:
+            loss_actor = loss_actor + self.actor_term(batch)
+        minimise(loss_actor * batch.numel(), self.optimisers["actor"])
+
+        loss.update_targets(self.config.tau)
+        self.updates += 1
+        return {"loss/critic": loss_critic, "loss/actor": loss_actor, **critic_info, **actor_info}
+
+    @torch.no_grad()
+    def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        q = figures["state_action_value"]
+        return {
+            **{name: figures[name].detach() for name in ("loss/critic", "loss/actor")},
+            "critic/mean": q.mean(),
+            "critic/std": q.std(-1, correction=0).mean(),
+            "advantage/mean": figures["advantage"].mean(),
+        }

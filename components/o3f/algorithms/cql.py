@@ -1,0 +1,204 @@
+"""The CQL learner: networks, optimisers and the order of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torch.optim import Adam
+
+from o3f.algorithms.learner import Learner, minimise
+from o3f.modules import EnsembleQValue, tanh_gaussian_policy
+from o3f.modules.mlp import Init
+from o3f.objectives import CQLLoss
+from o3f.objectives.conservative import Lagrange
+from o3f.objectives.cql import Backup, GapReduction
+from o3f.objectives.functional import Aggregation
+from o3f.objectives.sac import ActorAggregation
+from o3f.options import require_range
+
+
+@dataclass(frozen=True)
+class CQLConfig:
+    """Hyper-parameters; the defaults are d3rlpy's, without the multiplier as in its script for the paper.
+
+    Args:
+        hidden_sizes: widths of the hidden layers of every network.
+        num_critics: m.
+        layer_norm: LayerNorm in the critics.
+        actor_layer_norm: LayerNorm in the policy.
+        discount: γ.
+        tau: Polyak rate of the target critics.
+        actor_learning_rate: of Adam, for the policy.
+        critic_learning_rate: for the critics.
+        temperature_learning_rate: for the temperature.
+        lagrange_learning_rate: for the multiplier.
+        conservative_weight: of the gap.
+        lagrange: None, ``"weighted_gap"`` or ``"weighted_excess"``: learn a multiplier of the gap, in d3rlpy's
+            first or second form.
+        lagrange_threshold: the gap the multiplier aims at, times ``conservative_weight`` in the first form.
+        num_random: proposals from each of policy, policy at the next state, and uniform.
+        gap_reduction: ``"mean"`` or ``"sum"`` over the critics (d3rlpy's first and second release).
+        backup: V(s') of the policy's ``"deterministic"`` action or of a ``"sample"``.
+        entropy_backup: count the policy's entropy in the critics' target; only with samples.
+        target_entropy: of the policy, in nats; None is -A.
+        aggregation: one value out of m target critics: ``"min"``, ``"mean"`` or ``"subset"``.
+        subset_size: members that ``"subset"`` draws per update.
+        actor_aggregation: what the policy ascends: ``"min"`` or ``"mean"`` of the critics.
+        init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
+
+    Raises:
+        ConfigError: for a value out of its range.
+    """
+
+    hidden_sizes: Sequence[int] = (256, 256)
+    num_critics: int = 2
+    layer_norm: bool = False
+    actor_layer_norm: bool = False
+    discount: float = 0.99
+    tau: float = 0.005
+    actor_learning_rate: float = 1e-4
+    critic_learning_rate: float = 3e-4
+    temperature_learning_rate: float = 1e-4
+    lagrange_learning_rate: float = 1e-4
+    conservative_weight: float = 5.0
+    lagrange: Lagrange | None = None
+    lagrange_threshold: float = 10.0
+    num_random: int = 10
+    gap_reduction: GapReduction = "mean"
+    backup: Backup = "deterministic"
+    entropy_backup: bool = False
+    target_entropy: float | None = None
+    aggregation: Aggregation = "min"
+    subset_size: int = 2
+    actor_aggregation: ActorAggregation = "min"
+    init: Init = "default"
+
+    def __post_init__(self) -> None:
+        """Check the numbers' ranges."""
+        values = vars(self)
+        require_range(values, "num_critics", "[1, inf)", integer=True)
+        require_range(values, "discount", "[0, 1]")
+        require_range(values, "tau", "(0, 1]")
+        for name in ("actor", "critic", "temperature", "lagrange"):
+            require_range(values, f"{name}_learning_rate", "(0, inf)")
+        require_range(values, "conservative_weight", "[0, inf)")
+        require_range(values, "lagrange_threshold", "(-inf, inf)")
+        require_range(values, "num_random", "[1, inf)", integer=True)
+
+
+class CQLLearner(Learner):
+    """Trains a tanh-Gaussian policy, m critics, the temperature and the multiplier by CQL's losses.
+
+    Each update follows d3rlpy's order: temperature, multiplier (if learned), critics, policy, Polyak step of
+    the targets; one draw of the policy serves its loss and the temperature's, one evaluation of the gap the
+    critics' loss and the multiplier's. Of several batches, temperature and policy are trained on the last
+    alone. The networks are those of :class:`~o3f.algorithms.SACLearner`, which can start from this learner's
+    state. Randomness is torch's global stream.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        config: hyper-parameters.
+        device: of all networks.
+    """
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        config: CQLConfig | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        config = config or CQLConfig()
+        sizes = tuple(config.hidden_sizes)
+        self.config = config
+        self.policy = tanh_gaussian_policy(
+            observation_dim, action_dim, sizes, init=config.init, layer_norm=config.actor_layer_norm, device=device
+        )
+        self.critic = EnsembleQValue(
+            observation_dim,
+            action_dim,
+            config.num_critics,
+            sizes,
+            layer_norm=config.layer_norm,
+            init=config.init,
+            device=device,
+        )
+        self.loss = CQLLoss(
+            self.policy,
+            self.critic,
+            conservative_weight=config.conservative_weight,
+            lagrange=config.lagrange,
+            lagrange_threshold=config.lagrange_threshold,
+            num_random=config.num_random,
+            gap_reduction=config.gap_reduction,
+            backup=config.backup,
+            entropy_backup=config.entropy_backup,
+            target_entropy=config.target_entropy,
+            aggregation=config.aggregation,
+            subset_size=config.subset_size,
+            actor_aggregation=config.actor_aggregation,
+        )
+        self.loss.make_value_estimator(gamma=config.discount)
+        self.optimisers = {
+            "critic": Adam(self.critic.parameters(), lr=config.critic_learning_rate, fused=True),
+            "actor": Adam(self.policy.parameters(), lr=config.actor_learning_rate, fused=True),
+            "temperature": Adam([self.loss.log_alpha], lr=config.temperature_learning_rate, fused=True),
+        }
+        if config.lagrange is not None:
+            rate = config.lagrange_learning_rate
+            self.optimisers["lagrange"] = Adam([self.loss.log_multiplier], lr=rate, fused=True)
+
+    @property
+    def entropy_weight(self) -> float | None:
+        """The temperature, where the critics' targets count the policy's entropy."""
+        return self.loss.alpha.item() if self.config.entropy_backup else None
+
+    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+        """Take one step of the critics per batch ``[B]``, of the policy on the last; return its figures, 0-d."""
+        figures: dict[str, Tensor] = {}
+        for index, batch in enumerate(batches):
+            if index == len(batches) - 1:
+                drawn = self.loss.draw(batch)
+                figures |= self._temperature_step(batch, drawn[1]) | self._critic_step(batch)
+                figures |= self._actor_step(batch, drawn)
+            else:
+                self._critic_step(batch)
+            self.loss.update_targets(self.config.tau)
+            self.updates += 1
+        return figures
+
+    def _temperature_step(self, batch: TensorDictBase, log_prob: Tensor) -> dict[str, Tensor]:
+        loss, info = self.loss.alpha_loss(batch, log_prob)
+        minimise(loss, self.optimisers["temperature"])
+        return {"loss/temperature": loss.detach(), "temperature": info["alpha"]}
+
+    def _critic_step(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        figures: dict[str, Tensor] = {}
+        evaluated = self.loss.evaluate_gap(batch)
+        if self.config.lagrange is not None:
+            loss, multiplier = self.loss.lagrange_loss(batch, evaluated[0])
+            minimise(loss, self.optimisers["lagrange"])
+            figures = {"loss/lagrange": loss.detach(), "cql/multiplier": multiplier["multiplier"]}
+        next_value = None if self.next_value is None else self.next_value(batch)
+        loss, info = self.loss.qvalue_loss(batch, next_value, evaluated)
+        minimise(loss, self.optimisers["critic"])
+        values = info["state_action_value"]
+        return {
+            **figures,
+            "loss/critic": loss.detach(),
+            "critic/mean": values.mean(),
+            "critic/std": values.std(-1, correction=0).mean(),
+            "cql/gap": info["gap"].mean(),
+        }
+
+    def _actor_step(self, batch: TensorDictBase, drawn: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        loss, info = self.loss.actor_loss(batch, drawn)
+        if self.actor_term is not None:
+            loss = loss + self.actor_term(batch)
+        minimise(loss, self.optimisers["actor"])
+        return {"loss/actor": loss.detach(), "entropy": -info["log_prob"].mean()}

@@ -1,0 +1,175 @@
+"""Critics that learn the values of a policy's own actions: what AWAC, soft actor-critic and CQL share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from tensordict import NestedKey, TensorDictBase, TensorDictParams
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
+from torch import Tensor
+from torchrl.objectives import LossModule
+from torchrl.objectives.utils import distance_loss
+
+from o3f.modules import EnsembleQValue, GenericEnsemble
+from o3f.modules.noise_source import NoiseSource
+from o3f.objectives.base import BoundLoss
+from o3f.objectives.critics import critic_ensemble
+from o3f.objectives.functional import Aggregation, aggregate_critics, draw_members
+
+Critics: TypeAlias = EnsembleQValue | GenericEnsemble
+Distance: TypeAlias = Literal["l2", "l1", "smooth_l1"]
+
+
+class ActorCriticLoss(BoundLoss):
+    """A policy, m critics and the critics' loss; subclasses add the policy's.
+
+    With γ given to ``make_value_estimator(gamma=γ)``,
+
+        loss_qvalue = mean Σ_j distance(Q_j(s, a), r + γ (1 - terminated) V(s'))
+
+    where a subclass says in :meth:`next_state_value` what V(s') is. The losses are summed over the critics.
+
+    Args:
+        actor_network: the policy, with ``get_dist``.
+        qvalue_network: one :class:`~o3f.modules.EnsembleQValue` (its Parameters are shared), a list of
+            modules that write ``[*B, 1]`` (stacked into a new ensemble), or one such module to copy.
+        num_qvalue_nets: m, needed only with one module to copy (then 2 by default).
+        loss_function: ``"l2"``, ``"l1"`` or ``"smooth_l1"``.
+        aggregation: one value out of m critics, see :func:`~o3f.objectives.aggregate_critics`.
+        subset_size: members that ``aggregation="subset"`` draws (REDQ: 2).
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        separate_losses: where the critics share layers with the policy, let only the policy's loss train these.
+        generator: source of the subsets, saved in ``state_dict``; ``None`` for torch's global stream.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    @dataclass
+    class _AcceptedKeys(LossModule._AcceptedKeys):
+        action: NestedKey = "action"
+        value: NestedKey = "state_value"
+        priority: NestedKey = "td_error"
+        priority_weight: NestedKey = "priority_weight"
+        state_action_value: NestedKey = "state_action_value"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    default_keys = _AcceptedKeys
+
+    actor_network: ProbabilisticTensorDictSequential
+    actor_network_params: TensorDictParams
+    target_actor_network_params: TensorDictParams
+    qvalue_network: Critics
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network: Critics
+    target_qvalue_network_params: TensorDictParams
+
+    def __init__(
+        self,
+        actor_network: ProbabilisticTensorDictSequential,
+        qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
+        *,
+        num_qvalue_nets: int | None = None,
+        loss_function: Distance = "l2",
+        aggregation: Aggregation = "min",
+        subset_size: int = 2,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        separate_losses: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        critic = critic_ensemble(qvalue_network, num_qvalue_nets)
+        # Impossible settings fail here, not in the first step.
+        aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
+        self.loss_function = loss_function
+        self.aggregation: Aggregation = aggregation
+        self.subset_size = subset_size
+        self.reduction = reduction
+        self.subset_source = NoiseSource(generator)
+        self._add_network("actor_network", actor_network)
+        frozen = [*actor_network.parameters()] if separate_losses else []
+        self._add_network("qvalue_network", critic, frozen=frozen, target=True)
+        self._adopt_key("action", getattr(actor_network, "dist_sample_keys", ()))
+        self._adopt_key("state_action_value", critic.out_keys)
+        self.make_value_estimator()
+
+    @property
+    def critic(self) -> Critics:
+        """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
+        return self.qvalue_network
+
+    def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
+        keys, networks = self.tensor_keys, (self.actor_network, self.qvalue_network)
+        observed = [key for network in networks for key in network.in_keys if key != keys.action]
+        return [keys.action, *observed], [keys.reward, keys.done, keys.terminated, *observed]
+
+    def _distribution(self, tensordict: TensorDictBase) -> Any:
+        return self.actor_network.get_dist(tensordict.select(*self.actor_network.in_keys))
+
+    def _critic_inputs(self, network: Critics, tensordict: TensorDictBase, action: Tensor | None) -> TensorDictBase:
+        inputs = tensordict.select(*network.in_keys, strict=False)
+        if action is None:
+            return inputs
+        if action.ndim > inputs.ndim + 1:
+            inputs = inputs.unsqueeze(-1).expand(action.shape[:-1])
+        return inputs.set(self.tensor_keys.action, action)
+
+    def _qvalues(self, network: Critics, tensordict: TensorDictBase, action: Tensor | None = None) -> Tensor:
+        """Values ``[*B, m]`` of ``action`` ``[*B, A]``, ``[*B, K, m]`` of ``[*B, K, A]``, or of the batch's own."""
+        inputs = self._critic_inputs(network, tensordict, action)
+        values: Tensor = network(inputs).get(self.tensor_keys.state_action_value)
+        return values
+
+    def _aggregated(self, network: Critics, tensordict: TensorDictBase, action: Tensor) -> Tensor:
+        """One value out of the m critics of ``network``, ``[*B]`` or ``[*B, K]``; only those drawn are evaluated."""
+        generator = self.subset_source.generator
+        if self.aggregation == "subset" and isinstance(network, EnsembleQValue):
+            members = draw_members(network.num_critics, self.subset_size, generator).to(action.device)
+            inputs = self._critic_inputs(network, tensordict, action)
+            return network.values(torch.cat([inputs.get(key) for key in network.in_keys], -1), members).amin(-1)
+        values = self._qvalues(network, tensordict, action)
+        return aggregate_critics(values, self.aggregation, self.subset_size, generator)
+
+    @contextmanager
+    def _constant_critics(self) -> Iterator[Critics]:
+        """The critics with parameters that are constants: gradients flow through to their inputs alone."""
+        with self.qvalue_network_params.data.to_module(self.qvalue_network, preserve_module_state=False):
+            yield self.qvalue_network
+
+    def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
+        """V(s') ``[*B]``, without gradients."""
+        raise NotImplementedError
+
+    def qvalue_loss(
+        self, tensordict: TensorDictBase, next_value: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Regress all critics onto one bootstrapped target; their losses are summed.
+
+        Only ``terminated`` stops the bootstrap: a time limit (``truncated``) does not.
+
+        Args:
+            tensordict: the batch.
+            next_value: V(s') ``[*B]``, by default :meth:`next_state_value`.
+        """
+        values = self._qvalues(self.qvalue_network, tensordict)
+        loss, info = self._td_losses(tensordict, values, next_value)
+        return self._reduced(loss, tensordict), info
+
+    def _td_losses(
+        self, tensordict: TensorDictBase, values: Tensor, next_value: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Each element's loss ``[*B]`` of the critics' ``values`` ``[*B, m]``, summed over the critics."""
+        with torch.no_grad():
+            next_value = self.next_state_value(tensordict) if next_value is None else next_value
+            target = self.value_estimator.value_estimate(tensordict, next_value=next_value.unsqueeze(-1))
+        target = target.expand_as(values)
+        loss = distance_loss(values, target, self.loss_function).sum(-1)
+        values = values.detach()
+        return loss, {"td_error": (values - target).square(), "state_action_value": values}

@@ -1,0 +1,220 @@
+"""Conservative Q-learning, CQL(H) (Kumar et al., 2020, https://arxiv.org/abs/2006.04779), on soft actor-critic.
+
+To the losses of :mod:`o3f.objectives.sac` it adds a term that pushes down the critics' values of proposed
+actions and up those of the data. With w = ``conservative_weight``, τ = ``lagrange_threshold``, A actions,
+n = ``num_random`` and 3 n proposals a_i of density p(a_i), n each from π(s), π(s') and uniform:
+
+    gap_j       = log Σ_i exp(Q_j(s, a_i) - log p(a_i)) - Q_j(s, a)
+    loss_qvalue = mean Σ_j distance(Q_j(s, a), r + γ (1 - terminated) V(s')) + α' reduce_j excess_j
+                  with excess_j = w gap_j (then α' = 1), w gap_j - τ or w (gap_j - τ)
+    loss_lagrange = mean -α' reduce_j excess_j              with α' = min(exp(log α'), 1e6)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
+from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules.distributions.utils import sample_and_log_prob
+
+from o3f.objectives.actor_critic import Critics
+from o3f.objectives.conservative import Lagrange, conservative_gap, weighted_gap
+from o3f.objectives.sac import SACLoss
+
+Backup: TypeAlias = Literal["deterministic", "sample"]
+GapReduction: TypeAlias = Literal["mean", "sum"]
+Proposals: TypeAlias = tuple[Tensor, Tensor]
+MAX_MULTIPLIER = 1e6
+
+
+class CQLLoss(SACLoss):
+    """The losses of CQL(H) over m critics: those of soft actor-critic and the conservative term.
+
+    The defaults are those of d3rlpy's first release, without the Lagrange multiplier (as in its scripts that
+    reproduce the paper). Its second release sums the gap over the critics, so that there a weight of 5 weighs
+    like 10 here for two critics. :class:`torchrl.objectives.CQLLoss` is another algorithm: its log Σ exp runs
+    over three values, whatever the number of proposals, and its multiplier does not act on the critics.
+
+    d3rlpy steps the losses in turn: temperature, multiplier, critics, policy, targets. Every ``*_loss`` method
+    is public for that, and :meth:`evaluate_gap` serves two of them; :meth:`forward` is joint.
+
+    Args:
+        actor_network: the policy, with ``get_dist``, of a reparameterised distribution.
+        qvalue_network: see :class:`~o3f.objectives.actor_critic.ActorCriticLoss`.
+        conservative_weight: w. A buffer, set in place.
+        lagrange: form of the excess whose multiplier α' is learned, see
+            :func:`~o3f.objectives.conservative.weighted_gap`; ``None`` keeps it at 1.
+        lagrange_threshold: τ. A buffer, set in place. A lower one makes α' grow, so is more conservative.
+        num_random: n.
+        gap_reduction: ``"mean"`` or ``"sum"`` over the critics. The TD losses are summed in both cases.
+        backup: whether V(s') is of the policy's ``"deterministic"`` action or of a ``"sample"``.
+        entropy_backup: whether V(s') counts the policy's entropy; only with samples.
+        **kwargs: the other arguments of :class:`~o3f.objectives.sac.SACLoss`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or the entropy is asked of a deterministic action.
+
+    Examples:
+        >>> from o3f.modules import EnsembleQValue, tanh_gaussian_policy
+        >>> from torchrl.objectives import SoftUpdate
+        >>> loss = CQLLoss(tanh_gaussian_policy(3, 2), EnsembleQValue(3, 2, num_critics=2), lagrange="weighted_gap")
+        >>> target_updater = SoftUpdate(loss, tau=0.005)
+        >>> loss.conservative_weight = 2.5
+    """
+
+    _schedulable_buffers = frozenset({"conservative_weight", "lagrange_threshold", "target_entropy"})
+    conservative_weight: Tensor
+    lagrange_threshold: Tensor
+
+    def __init__(
+        self,
+        actor_network: ProbabilisticTensorDictSequential,
+        qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
+        *,
+        conservative_weight: float = 5.0,
+        lagrange: Lagrange | None = None,
+        lagrange_threshold: float = 10.0,
+        num_random: int = 10,
+        gap_reduction: GapReduction = "mean",
+        backup: Backup = "deterministic",
+        entropy_backup: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(actor_network, qvalue_network, entropy_backup=entropy_backup, **kwargs)
+        if conservative_weight < 0:
+            raise ValueError(f"conservative_weight is {conservative_weight}; expected at least 0.")
+        if num_random < 1:
+            raise ValueError(f"num_random is {num_random}; expected at least 1.")
+        if gap_reduction not in get_args(GapReduction):
+            raise ValueError(f"gap_reduction is {gap_reduction!r}; expected 'mean' or 'sum'.")
+        if backup not in get_args(Backup):
+            raise ValueError(f"backup is {backup!r}; expected 'deterministic' or 'sample'.")
+        if entropy_backup and backup == "deterministic":
+            raise ValueError("entropy_backup needs backup='sample': a deterministic action has no entropy.")
+        weighted_gap(torch.zeros(()), 0.0, lagrange=lagrange)  # an unknown form fails here
+        self.lagrange: Lagrange | None = lagrange
+        self.num_random = num_random
+        self.gap_reduction: GapReduction = gap_reduction
+        self.backup: Backup = backup
+        device = self._default_device
+        self.register_coeff_buffer("conservative_weight", float(conservative_weight), device=device)
+        self.register_coeff_buffer("lagrange_threshold", float(lagrange_threshold), device=device)
+        if lagrange is not None:
+            self.log_multiplier = nn.Parameter(torch.tensor(0.0, device=device))
+            self.out_keys = [*self.out_keys, "loss_lagrange"]
+
+    @property
+    def multiplier(self) -> Tensor:
+        """α', with its gradient; 1 without ``lagrange``."""
+        if self.lagrange is None:
+            return torch.ones_like(self.conservative_weight)
+        return self.log_multiplier.exp().clamp_max(MAX_MULTIPLIER)
+
+    @torch.no_grad()
+    def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
+        """Value ``[*B]`` of the policy's action in s', judged by the target critics."""
+        if self.backup == "sample":
+            return super().next_state_value(tensordict)
+        following = tensordict["next"]
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            output = self.actor_network(following.select(*self.actor_network.in_keys))
+        return self._aggregated(self.target_qvalue_network, following, output.get(self.tensor_keys.action))
+
+    @torch.no_grad()
+    def propose(self, tensordict: TensorDictBase) -> Proposals:
+        """Draw actions ``[*B, 3 n, A]`` and the logarithms of their densities ``[*B, 3 n]``.
+
+        The first 2 n are drawn from π(s) and π(s') by turns, the last n uniformly in [-1, 1].
+        """
+        keys = self.actor_network.in_keys
+        rows = (tensordict, tensordict["next"])
+        pairs = {key: torch.stack([row.get(key) for row in rows]) for key in keys}
+        both = TensorDict(pairs, [2, *tensordict.batch_size])
+        action, log_prob = sample_and_log_prob(self._distribution(both), (self.num_random,))
+        action, log_prob = action.flatten(0, 1).movedim(0, -2), log_prob.flatten(0, 1).movedim(0, -1)
+        size, shape = action.shape[-1], (*tensordict.batch_size, self.num_random)
+        uniform = 2 * torch.rand(*shape, size, dtype=action.dtype, device=action.device) - 1
+        density = log_prob.new_full(shape, -size * math.log(2.0))
+        return torch.cat([action, uniform], -2), torch.cat([log_prob, density], -1)
+
+    def evaluate_gap(self, tensordict: TensorDictBase, proposals: Proposals | None = None) -> tuple[Tensor, Tensor]:
+        """Evaluate the critics once, on the proposals and the batch's actions.
+
+        Args:
+            tensordict: the batch.
+            proposals: actions ``[*B, K, A]`` and log-densities ``[*B, K]``, by default :meth:`propose`.
+
+        Returns:
+            The gap and the values of the batch's actions, ``[*B, m]`` each, with gradients.
+        """
+        action, log_density = self.propose(tensordict) if proposals is None else proposals
+        data = tensordict.get(self.tensor_keys.action).unsqueeze(-2)
+        values = self._qvalues(self.qvalue_network, tensordict, torch.cat([action, data], -2))
+        data_value = values[..., -1, :]
+        return conservative_gap(values[..., :-1, :], log_density, data_value), data_value
+
+    def _excess(self, gap: Tensor) -> Tensor:
+        excess = weighted_gap(gap, self.conservative_weight, self.lagrange_threshold, self.lagrange)
+        return excess.mean(-1) if self.gap_reduction == "mean" else excess.sum(-1)
+
+    def qvalue_loss(
+        self,
+        tensordict: TensorDictBase,
+        next_value: Tensor | None = None,
+        evaluated: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Regress all critics onto one bootstrapped target, conservatively.
+
+        Args:
+            tensordict: the batch.
+            next_value: V(s') ``[*B]``, by default :meth:`next_state_value`.
+            evaluated: by default :meth:`evaluate_gap`.
+        """
+        gap, values = self.evaluate_gap(tensordict) if evaluated is None else evaluated
+        td_loss, info = self._td_losses(tensordict, values, next_value)
+        loss = td_loss + self.multiplier.detach() * self._excess(gap)
+        return self._reduced(loss, tensordict), {**info, "gap": gap.detach()}
+
+    def lagrange_loss(self, tensordict: TensorDictBase, gap: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Raise α' while the gap exceeds its threshold, lower it while it does not.
+
+        Args:
+            tensordict: the batch.
+            gap: ``[*B, m]``, by default of :meth:`evaluate_gap`.
+
+        Raises:
+            ValueError: without ``lagrange``.
+        """
+        if self.lagrange is None:
+            raise ValueError("There is no multiplier to train: build the loss with lagrange='weighted_gap'.")
+        if gap is None:
+            with torch.no_grad():
+                gap = self.evaluate_gap(tensordict)[0]
+        loss = -self.multiplier * self._excess(gap.detach())
+        return self._reduced(loss, tensordict), {"multiplier": self.multiplier.detach()}
+
+    @dispatch()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Return all losses, the temperature and the policy's entropy, from the networks as they are now.
+
+        The proposals are drawn first, then the next action, then the action. Writes each element's largest
+        squared TD error over the critics to the ``priority`` key.
+        """
+        evaluated = self.evaluate_gap(tensordict)
+        loss_qvalue, info = self.qvalue_loss(tensordict, evaluated=evaluated)
+        action, log_prob = self.draw(tensordict)
+        tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
+        losses = {
+            "loss_actor": self.actor_loss(tensordict, (action, log_prob))[0],
+            "loss_qvalue": loss_qvalue,
+            "loss_alpha": self.alpha_loss(tensordict, log_prob)[0],
+        }
+        if self.lagrange is not None:
+            losses["loss_lagrange"] = self.lagrange_loss(tensordict, info["gap"])[0]
+        return self._joined(tensordict, entropy=-log_prob.detach(), **losses)
