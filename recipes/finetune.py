@@ -13,6 +13,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.checkpoint import GlobalRNGState
 from torchrl.collectors import Collector
+from torchrl.data import ReplayBuffer
 from torchrl.envs import InitTracker, TransformedEnv
 
 from o3f import build
@@ -60,9 +61,11 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     state = {"step": 0, "episode": 0, "saved": 0}
     rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
     components = {"learner": learner, "buffer": rows, "state": state}
+    schedule = build.schedule(config, learner, actor)
+    build.change_objective(learner, actor, config)
     resumed = load_latest(run.checkpoints, components) is not None
     if not resumed:
-        start_from_pretrained(learner, config, facts)
+        start_learner(learner, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     collector = make_collector(config, actor, state)
 
@@ -71,14 +74,16 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
     with logger, Progress(f"online {run.path}", online.steps, done, config.progress) as progress:
         if not resumed:
-            scores = evaluate_and_log(logger, progress, 0, learner.policy, config)
+            scores = evaluate_and_log(logger, progress, 0, learner, config, reward_rule)
         clock = Stopwatch()
         episode_return, episode_length = 0.0, 0
+        schedule.step(done)
         for transition in collector:
             step = state["step"] = state["step"] + 1
             buffer.extend(with_rule(transition, reward_rule))
+            schedule.step(step)
             metrics = {}
-            if step > online.random_steps:
+            if step > max(online.random_steps, online.warmup_steps):
                 metrics = learner.update([buffer.sample().to(config.device) for _ in range(online.updates_per_step)])
             episode_return += float(transition["next", "reward"])
             episode_length += 1
@@ -89,7 +94,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
                 logger.log_time(step, {"time/steps_per_second": clock.rate(min(online.log_every, step - done))})
             if step % online.evaluate_every == 0 or step == online.steps:
                 with clock.paused():
-                    scores = evaluate_and_log(logger, progress, step, learner.policy, config)
+                    scores = evaluate_and_log(logger, progress, step, learner, config, reward_rule)
             ended = bool(transition["next", "done"])
             if ended:
                 logger.log(step, {"rollout/return": episode_return, "rollout/length": episode_length})
@@ -104,12 +109,14 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     return scores or {"step": online.steps, **evaluate_policy(learner.policy, config)}
 
 
-def start_from_pretrained(learner: Learner, config: DictConfig, data: dict[str, Any]) -> None:
+def start_learner(learner: Learner, buffer: ReplayBuffer, config: DictConfig, data: dict[str, Any]) -> None:
     """Give the learner the state of a pre-trained one; pre-trains first where there is none yet, but data."""
-    from_scratch = config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none")
-    if not from_scratch:
-        folder = pretrain_shared(config, data) if config.pretrained == "auto" else config.pretrained
-        load_pretrained(learner, folder, config)
+    if config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none"):
+        if len(buffer):
+            learner.prepare(buffer[:])
+        return
+    folder = pretrain_shared(config, data) if config.pretrained == "auto" else config.pretrained
+    load_pretrained(learner, folder, config)
 
 
 def make_collector(config: DictConfig, actor: TensorDictModuleBase, state: dict[str, int]) -> Collector:

@@ -37,7 +37,7 @@ def main(config: DictConfig) -> None:
     started = time.monotonic()
     folder = Path(config.runs, config.name)
     common = [
-        f"+experiment={config.experiment}",
+        f"experiment={config.experiment}",
         f"name={config.name}",
         f"runs={config.runs}",
         *config.overrides,

@@ -327,7 +327,7 @@ def test_unknown_keys_end_with_exit_code_2(recipe: str, capsys: pytest.CaptureFi
         ("exploration.kind=optimist", "exploration.kind: 'optimist' is not known. Did you mean optimistic"),
         ("algorithm.expectile=1", "expectile must be a number in (0, 1), found 1"),
         ("task.name=my/task", "task.name='my/task' cannot be part of a folder name"),
-        ("algorithm.name=iqn", "algorithm: 'iqn' is not known. There are: iql, sac"),
+        ("algorithm.name=iqn", "algorithm: 'iqn' is not known. There are: awac, bc"),
     ],
 )
 def test_values_that_cannot_be_meant_end_before_any_work(override: str, message: str) -> None:

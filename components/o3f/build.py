@@ -1,4 +1,4 @@
-"""From a run's configuration to its objects; what the recipes share."""
+"""From a run's configuration to its objects."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from typing import Any, cast
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tensordict.nn import TensorDictModuleBase
 from torchrl.data import ReplayBuffer
 
 from o3f.algorithms import Learner, make_learner
 from o3f.checkpoint import load_component
 from o3f.data import RewardRule, check_environment, dataset_info, load_minari, make_buffer, open_dataset
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
+from o3f.exploration import coefficients
+from o3f.modules import OptimisticActor
+from o3f.objectives import BestOfNValue, DistillationLoss
 from o3f.options import require
+from o3f.run_config import leaves, plain
+from o3f.schedules import Schedule
+
+#: Keys of ``config.algorithm`` that are no hyper-parameters of a learner.
+RECIPE_KEYS = ("name", "batch_size", "updates_per_step")
 
 
 def env_config(config: DictConfig) -> EnvConfig:
@@ -42,8 +51,15 @@ def learner(config: DictConfig) -> Learner:
             int(np.prod(space.shape or ())) for space in (env.observation_space, env.action_space)
         )
     torch.manual_seed(config.seed)
+    return make_learner(
+        config.algorithm.name, observation_dim, action_dim, hyper_parameters(config), torch.device(config.device)
+    )
+
+
+def hyper_parameters(config: DictConfig) -> dict[str, Any]:
+    """Return ``config.algorithm`` without what the recipes and not the learner read."""
     settings: Any = OmegaConf.to_container(config.algorithm, resolve=True)
-    return make_learner(settings.pop("name"), observation_dim, action_dim, settings, torch.device(config.device))
+    return {key: value for key, value in settings.items() if key not in RECIPE_KEYS}
 
 
 def buffer(
@@ -87,6 +103,30 @@ def buffer(
     )
     info = dataset_info(rows)
     return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash}
+
+
+def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) -> Schedule:
+    """The coefficients' course over the online steps; O3F's is that none changes."""
+    groups = {"algorithm": learner.coefficients, "exploration": coefficients(actor)}
+    named = {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+    to = {name: value for name, value in leaves(plain(config.schedule.to)).items() if value != {}}
+    return Schedule(config.schedule.kind, to, config.schedule.steps, named)
+
+
+def change_objective(learner: Learner, actor: TensorDictModuleBase, config: DictConfig) -> None:
+    """Install what changes more than acting, where it is asked for."""
+    online = config.online
+    if online.distil_weight or online.target_candidates:
+        require(
+            isinstance(actor, OptimisticActor),
+            "online.distil_weight and online.target_candidates need an exploration kind with candidates:"
+            f" exploration=optimistic, found {config.exploration.kind}.",
+        )
+    if online.distil_weight:
+        learner.actor_term = DistillationLoss(learner.policy, cast(OptimisticActor, actor), online.distil_weight)
+    if online.target_candidates:
+        best = OptimisticActor(learner.policy, learner.critic, online.target_candidates, config.task.sigma)
+        learner.next_value = BestOfNValue(best, learner.target_critic)
 
 
 def load_run(folder: str | Path) -> tuple[DictConfig, Learner]:

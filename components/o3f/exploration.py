@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torchrl.data import TensorSpec
 
 from o3f.errors import ConfigError
 from o3f.modules import (
     GaussianCandidates,
     GaussianNoiseActor,
-    MeanScore,
+    LatentCandidates,
+    MixedCandidates,
     OptimisticActor,
     RandomRank,
+    Softmax,
+    Thompson,
     UpperConfidenceBound,
     matched_sigma,
 )
@@ -34,7 +38,8 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
         policy: writes ``action`` ``[*B, A]`` in [-1, 1].
         critic: writes ``state_action_value`` ``[*B, m]``.
         exploration: ``kind`` and all its options, as in ``conf/exploration``:
-            ``optimistic`` (num_candidates, sigma, omega, centre, include_base, clip_margin),
+            ``optimistic`` and ``ucb`` (omega), ``thompson`` (per) and ``softmax`` (temperature), all four
+            with candidates, num_candidates, sigma, centre, include_base and clip_margin;
             ``random_rank`` (num_candidates, sigma, per), ``noise`` (sigma),
             ``matched_noise`` (num_candidates, sigma), ``policy``. ``sigma`` is a number or a list with one
             for each action dimension (``matched_noise``: a number).
@@ -59,6 +64,13 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
         raise ConfigError(f"{where}: {error}") from error
 
 
+def coefficients(actor: Module) -> dict[str, Tensor]:
+    """The actor's ``sigma``, ``omega`` and ``temperature``, those it has, which a schedule may change in place."""
+    parts = [getattr(actor, name) for name in ("sampler", "scorer", "selector") if hasattr(actor, name)]
+    buffers = {name.rpartition(".")[2]: tensor for part in parts for name, tensor in part.named_buffers()}
+    return {name: buffers[name] for name in ("sigma", "omega", "temperature") if name in buffers}
+
+
 def _check_numbers(options: Options, action_dim: int) -> None:
     if "num_candidates" in options:
         require_range({"exploration": options}, "exploration.num_candidates", "[1, inf)", integer=True)
@@ -69,16 +81,58 @@ def _check_numbers(options: Options, action_dim: int) -> None:
             require_range({"exploration": {"sigma": value}}, "exploration.sigma", "[0, inf)")
         fits = not isinstance(sigma, list) or len(sigma) == action_dim
         require(fits, f"exploration.sigma: found {len(sigmas)} numbers for {action_dim} action dimensions.")
+    if "temperature" in options:
+        require_range({"exploration": options}, "exploration.temperature", "[0, inf)")
 
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str | None) else list(value)
 
 
+def _gaussian(policy: Module, options: Options) -> Module:
+    return GaussianCandidates(**options)
+
+
+def _mixed(policy: Module, options: Options) -> Module:
+    if options.pop("centre") != "sample" or options.pop("include_base"):
+        raise ValueError("candidates=mixed has the policy's sample as its centre and among the candidates.")
+    if not hasattr(policy, "get_dist"):
+        raise ValueError("candidates=mixed needs a policy that can be sampled; this algorithm's is deterministic.")
+    return MixedCandidates(**options)
+
+
+def _latent(policy: Module, options: Options) -> Module:
+    if options.pop("centre") != "sample":
+        raise ValueError("candidates=latent has the policy's own latent as its centre: leave centre=sample.")
+    decoder = getattr(policy, "decoder", None)
+    if decoder is None:
+        raise ValueError("candidates=latent needs a policy that decodes latents: algorithm=lapo.")
+    return LatentCandidates(decoder, **options)
+
+
+_SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {
+    "gaussian": _gaussian,
+    "latent": _latent,
+    "mixed": _mixed,
+}
+
+
+def _best_of(policy: Module, critic: Module, options: Options, spec: TensorSpec, **parts: Module) -> Module:
+    kind = options.pop("candidates")
+    check_keys([kind], _SAMPLERS, "exploration.candidates")
+    return OptimisticActor(policy, critic, sampler=_SAMPLERS[kind](policy, options), spec=spec, **parts)
+
+
 def _optimistic(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    omega = float(options.pop("omega"))
-    scorer = UpperConfidenceBound(omega) if omega else MeanScore()
-    return OptimisticActor(policy, critic, sampler=GaussianCandidates(**options), scorer=scorer, spec=spec)
+    return _best_of(policy, critic, options, spec, scorer=UpperConfidenceBound(float(options.pop("omega"))))
+
+
+def _thompson(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return _best_of(policy, critic, options, spec, scorer=Thompson(options.pop("per")))
+
+
+def _softmax(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return _best_of(policy, critic, options, spec, selector=Softmax(float(options.pop("temperature"))))
 
 
 def _random_rank(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
@@ -99,13 +153,17 @@ def _policy(policy: Module, critic: Module, options: Options, spec: TensorSpec) 
     return policy
 
 
-_CANDIDATES = ("num_candidates", "sigma")
+_STEP = ("num_candidates", "sigma")
+_CANDIDATES = ("candidates", *_STEP, "centre", "include_base", "clip_margin")
 
 #: How each kind is made, and its options.
 KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], tuple[str, ...]]] = {
-    "optimistic": (_optimistic, (*_CANDIDATES, "omega", "centre", "include_base", "clip_margin")),
-    "random_rank": (_random_rank, (*_CANDIDATES, "per")),
+    "optimistic": (_optimistic, (*_CANDIDATES, "omega")),
+    "ucb": (_optimistic, (*_CANDIDATES, "omega")),
+    "thompson": (_thompson, (*_CANDIDATES, "per")),
+    "softmax": (_softmax, (*_CANDIDATES, "temperature")),
+    "random_rank": (_random_rank, (*_STEP, "per")),
     "noise": (_noise, ("sigma",)),
-    "matched_noise": (_matched_noise, _CANDIDATES),
+    "matched_noise": (_matched_noise, _STEP),
     "policy": (_policy, ()),
 }

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from o3f import build
-from o3f.algorithms import Learner
+from o3f.algorithms import Learner, SACLearner
 from o3f.checkpoint import load_component, load_latest, save
 from o3f.errors import ConfigError
 from o3f.logging import RunLogger
@@ -24,7 +24,7 @@ from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, run_path
 from o3f.runs import RunFolder
 
 #: Parts of a fine-tuning configuration that its pre-training does not depend on.
-ONLINE_KEYS = ("exploration", "online", "pretrained")
+ONLINE_KEYS = ("exploration", "online", "pretrained", "schedule", "offline_algorithm", "transfer")
 
 
 def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
@@ -63,6 +63,7 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
         The run folder.
     """
     offline = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key not in ONLINE_KEYS]))
+    offline["algorithm"] = plain(config)["algorithm" if not config.get("offline_algorithm") else "offline_algorithm"]
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
     offline |= {"resume": "auto", "name": "pretrained"}
@@ -84,7 +85,8 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
 def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
     """Give a learner the state of another run's, which must be finished and have the same hyper-parameters.
 
-    Only ``algorithm.actor_decay_steps`` may differ. Another environment or reward rule only warns.
+    Only ``algorithm.actor_decay_steps`` may differ, and SAC may start from CQL (``transfer`` says what it
+    takes over beside policy and critics). Another environment or reward rule only warns.
 
     Args:
         learner: built from ``config``.
@@ -102,29 +104,45 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
         f"pretrained={folder} is not finished: start the command that began it again, and it will go on.",
     )
     theirs, ours = plain(OmegaConf.load(file)), plain(config)
-    agent, its_agent = ({"algorithm": settings["algorithm"]} for settings in (ours, theirs))
-    changed = config_difference(its_agent, agent, free_keys={"algorithm.actor_decay_steps"})
-    require(not changed, f"pretrained={folder} holds another agent (there -> here):\n  " + "\n  ".join(changed))
-    world, its_world = (
-        {f"task.{key}": settings["task"][key] for key in ("env", "reward")} for settings in (ours, theirs)
+    sac_from_cql = (theirs["algorithm"]["name"], ours["algorithm"]["name"]) == ("cql", "sac")
+    changed = _difference("algorithm", theirs, ours) if not sac_from_cql else []
+    require(
+        not changed,
+        f"pretrained={folder} holds another agent (there -> here):\n  " + "\n  ".join(changed) + "\n"
+        "To change a coefficient online, start with its offline value and use schedule=abrupt or linear.",
     )
-    changed = config_difference(its_world, world, free_keys=())
+    changed = _difference("task.env", theirs, ours) + _difference("task.reward", theirs, ours)
     trained_in = "was trained in another environment (there -> here):\n  " + "\n  ".join(changed)
     state = load_component(Path(folder) / "checkpoints", "learner")
     try:
-        learner.load_state_dict(state)
+        if sac_from_cql and isinstance(learner, SACLearner):
+            transfer = ours["transfer"]
+            learner.start_from(state, copy_targets=transfer["targets"], copy_optimisers=transfer["optimisers"])
+        else:
+            learner.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"pretrained={folder} has networks of other sizes; it {trained_in}") from error
+        raise ConfigError(f"pretrained={folder} has networks of other sizes; it {trained_in}\n{error}") from error
     if changed:
         warnings.warn(f"pretrained={folder} {trained_in}", stacklevel=2)
 
 
+def _difference(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """What differs below a dotted key, that matters to a trained agent."""
+    pair: list[Any] = [theirs, ours]
+    for part in key.split("."):
+        pair = [settings[part] for settings in pair]
+    before, after = ({key: settings} for settings in pair)
+    return config_difference(before, after, free_keys=FREE_KEYS | {"algorithm.actor_decay_steps"})
+
+
 def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     learner = build.learner(config)
-    buffer, _, facts = build.buffer(config, folder=run.path / "storage")
+    buffer, rule, facts = build.buffer(config, folder=run.path / "storage")
     run.record_environment(**facts)
     build.seed_streams(config.seed)
     done = (load_latest(run.checkpoints, {"learner": learner}) or {"step": 0})["step"]
+    if not done:
+        learner.prepare(buffer[:])
     logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
     settings, total = config.offline, config.offline.steps
     scores: dict[str, Any] = {}
@@ -138,7 +156,7 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
                 logger.log_time(step, {"time/updates_per_second": clock.rate(min(settings.log_every, step - done))})
             if step % settings.evaluate_every == 0 or step == total:
                 with clock.paused():
-                    scores = evaluate_and_log(logger, progress, step, learner.policy, config)
+                    scores = evaluate_and_log(logger, progress, step, learner, config, rule)
             if step % settings.checkpoint_every == 0 or step == total:
                 logger.flush()
                 save(run.checkpoints, step, {"learner": learner})

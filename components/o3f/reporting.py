@@ -8,10 +8,13 @@ import numpy as np
 from omegaconf import DictConfig
 from tensordict.nn import TensorDictModuleBase
 
+from o3f.algorithms import Learner
 from o3f.build import env_config
+from o3f.data import RewardRule
 from o3f.evaluation import Evaluation, evaluate, normalised_score
 from o3f.logging import RunLogger
 from o3f.progress import Progress
+from o3f.q_bias import measure_q_bias
 
 
 def summarise(evaluation: Evaluation, config: DictConfig) -> dict[str, float]:
@@ -38,10 +41,22 @@ def evaluate_policy(policy: TensorDictModuleBase, config: DictConfig) -> dict[st
 
 
 def evaluate_and_log(
-    logger: RunLogger, progress: Progress, step: int, policy: TensorDictModuleBase, config: DictConfig
+    logger: RunLogger, progress: Progress, step: int, learner: Learner, config: DictConfig, rule: RewardRule
 ) -> dict[str, Any]:
-    """Evaluate, log the figures as ``eval/*`` and print them in a line."""
-    figures = evaluate_policy(policy, config)
+    """Evaluate, log the figures as ``eval/*`` and print them in a line; log ``bias/*`` where asked for."""
+    figures = evaluate_policy(learner.policy, config)
     logger.log(step, {f"eval/{name}": value for name, value in figures.items()})
+    if config.evaluation.q_bias_episodes:
+        bias = measure_q_bias(
+            learner.policy,
+            learner.critic,
+            env_config(config),
+            rule=rule,
+            discount=config.algorithm.discount,
+            episodes=config.evaluation.q_bias_episodes,
+            seed=config.evaluation.seed,
+            entropy_weight=learner.entropy_weight,
+        )
+        logger.log(step, {f"bias/{name}": value for name, value in bias.items()})
     progress.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
     return {"step": step, **figures}

@@ -18,7 +18,8 @@ def check_offline(config: DictConfig) -> None:
     for key in (*_COUNTS, "batch_size"):
         require_range(config, f"offline.{key}", "[1, inf)", integer=True)
     require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
-    require_range(config, "evaluation.seed", "[0, inf)", integer=True)
+    for key in ("seed", "q_bias_episodes"):
+        require_range(config, f"evaluation.{key}", "[0, inf)", integer=True)
     check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
     if config.dataset.max_transitions is not None:
         require_range(config, "dataset.max_transitions", "[1, inf)", integer=True)
@@ -33,14 +34,17 @@ def check_online(config: DictConfig) -> None:
     check_offline(config)
     for key in (*_COUNTS, "updates_per_step"):
         require_range(config, f"online.{key}", "[1, inf)", integer=True)
-    require_range(config, "online.random_steps", "[0, inf)", integer=True)
+    for key in ("random_steps", "warmup_steps", "target_candidates"):
+        require_range(config, f"online.{key}", "[0, inf)", integer=True)
+    require_range(config, "online.distil_weight", "[0, inf)")
     if config.online.online_fraction is not None:
         require_range(config, "online.online_fraction", "[0, 1]")
-    steps, random_steps = config.online.steps, config.online.random_steps
-    require(
-        random_steps < steps,
-        f"online.random_steps ({random_steps}) must be less than online.steps ({steps}): nothing is learned before.",
-    )
+    for key in ("random_steps", "warmup_steps"):
+        require(
+            config.online[key] < config.online.steps,
+            f"online.{key} ({config.online[key]}) must be less than online.steps ({config.online.steps}):"
+            " nothing is learned before.",
+        )
     decay = config.algorithm.get("actor_decay_steps")
     require(
         config.pretrained != "auto" or config.dataset.id == "none" or decay is None,

@@ -12,7 +12,13 @@ from omegaconf import OmegaConf
 from o3f.errors import ConfigError
 
 #: What may differ when a run is continued: where and how it runs, not what it computes.
-FREE_KEYS = frozenset({"runs", "resume", "progress", "device", "threads", "dataset.download", "task.behaviour.path"})
+#: The last two are defaults of ``offline.batch_size`` and ``online.updates_per_step``, which count.
+FREE_KEYS = frozenset(
+    {
+        *("runs", "resume", "progress", "device", "threads", "dataset.download", "task.behaviour.path"),
+        *("algorithm.batch_size", "algorithm.updates_per_step"),
+    }
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 

@@ -50,10 +50,21 @@ class Learner(ABC):
     """A further term of the policy's loss, given the batch. None adds nothing."""
 
     @property
+    def entropy_weight(self) -> float | None:
+        """The weight of the policy's entropy in the critics' targets; None where they have none."""
+        return None
+
+    @property
     def coefficients(self) -> dict[str, Tensor]:
         """The coefficients a schedule may change, in place, by name."""
         names: Any = self.loss._schedulable_buffers
         return {name: getattr(self.loss, name) for name in sorted(names)}
+
+    @property
+    def target_critic(self) -> TensorDictModuleBase:
+        """The target critics, of the same form as :attr:`critic`."""
+        network: TensorDictModuleBase = self.loss.target_qvalue_network
+        return network
 
     def prepare(self, dataset: TensorDictBase) -> None:  # noqa: B027
         """Measure what the algorithm takes from the dataset's rows ``[D]``, once, before the first update."""

@@ -1,0 +1,94 @@
+"""Two options that change the objective and not only the action: what O3F chooses, used for training.
+
+Neither is part of O3F, whose point is to leave the objective alone. Both take an
+:class:`~o3f.modules.OptimisticActor`, so they choose as acting does.
+"""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from o3f.modules import OptimisticActor
+from o3f.modules.acting import evaluating
+from o3f.objectives.functional import Aggregation, aggregate_critics
+
+
+class BestOfNValue:
+    r"""A value of the next state that assumes optimistic selection there, for the critics' target.
+
+    .. math::
+        V(s') = \mathrm{agg}_j \bar{Q}_j(s', c_{i^*}), \quad i^* = \mathrm{argmax}_i \, f_i(s')
+
+    with the candidates c and their scores f of ``actor``, the target critics of ``target_critic`` and agg =
+    ``aggregation``. Online critics choose and target critics evaluate, as in double Q-learning. Give the result
+    to a loss: ``loss.qvalue_loss(batch, next_value=best_of_n(batch))``.
+
+    Args:
+        actor: chooses the action.
+        target_critic: writes ``[*B, m]`` as its last output.
+        aggregation: one value out of m, see :func:`~o3f.objectives.aggregate_critics`.
+    """
+
+    def __init__(
+        self, actor: OptimisticActor, target_critic: TensorDictModuleBase, aggregation: Aggregation = "min"
+    ) -> None:
+        self.actor = actor
+        self.target_critic = target_critic
+        self.aggregation: Aggregation = aggregation
+
+    @torch.no_grad()
+    def __call__(self, batch: TensorDictBase) -> Tensor:
+        """Return the values ``[*B]`` of the next states in ``batch``."""
+        following = best_action(self.actor, batch["next"])
+        with evaluating(self.target_critic):
+            values = self.target_critic(following).get(self.target_critic.out_keys[-1])
+        return aggregate_critics(values, self.aggregation)
+
+
+class DistillationLoss:
+    r"""Pulls the policy towards the action that optimistic selection chooses in the states of a batch.
+
+    .. math::
+        L = w \, \mathrm{mean}_s \left( -\log \pi(c_{i^*} | s) \right), \quad
+        i^* = \mathrm{argmax}_i \, f_i(s)
+
+    with w = ``weight`` and the candidates c and scores f of ``actor``. A deterministic policy (no ``get_dist``)
+    has the squared distance of its action instead of the negative log-likelihood, summed over action dimensions.
+
+    Args:
+        policy: the policy to train.
+        actor: chooses the action.
+        weight: w, at least 0.
+
+    Raises:
+        ValueError: if ``weight`` is negative.
+    """
+
+    def __init__(self, policy: TensorDictModuleBase, actor: OptimisticActor, weight: float = 1.0) -> None:
+        if weight < 0:
+            raise ValueError(f"weight must not be negative, got {weight}.")
+        self.policy = policy
+        self.actor = actor
+        self.weight = weight
+
+    def __call__(self, batch: TensorDictBase) -> Tensor:
+        """Return the loss, a scalar, for the states in ``batch`` ``[*B]``."""
+        key = self.actor.action_key
+        chosen = best_action(self.actor, batch).get(key)
+        states = batch.select(*self.policy.in_keys)
+        if hasattr(self.policy, "get_dist"):
+            loss = -self.policy.get_dist(states).log_prob(chosen)
+        else:
+            loss = (self.policy(states).get(key) - chosen).square().sum(-1)
+        return self.weight * loss.mean()
+
+
+@torch.no_grad()
+def best_action(actor: OptimisticActor, states: TensorDictBase) -> TensorDictBase:
+    """Return the states ``[*B]`` with the action that the actor executes there when it explores."""
+    with set_exploration_type(ExplorationType.RANDOM):
+        return actor(states.select(*actor.in_keys))
