@@ -64,11 +64,16 @@ class BoundLoss(LossModule):
                 self._join(name, self.__dict__[name])
 
     @torch.no_grad()
-    def update_targets(self, tau: float) -> None:
-        """Step all targets, ``target += tau * (parameter - target)``, as ``SoftUpdate`` does, in one call."""
+    def update_targets(self, tau: float, networks: Iterable[str] | None = None) -> None:
+        """Step targets, ``target += tau * (parameter - target)``, as ``SoftUpdate`` does, in one call.
+
+        Args:
+            tau: the share of the way.
+            networks: names of the networks whose targets to step, by default all.
+        """
         sources: list[Tensor] = []
         targets: list[Tensor] = []
-        for name in self._has_update_associated:
+        for name in self._has_update_associated if networks is None else networks:
             params, target = self._modules[f"{name}_params"], self._modules.get(f"target_{name}_params")
             self._has_update_associated[name] = True
             if params is None or target is None:
