@@ -1,0 +1,155 @@
+"""The networks of a latent policy with its critics, and how a loss evaluates them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from tensordict import NestedKey, TensorDictBase, TensorDictParams
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from o3f.modules import EnsembleQValue, GenericEnsemble, fit_normalisers
+from o3f.objectives.base import BoundLoss
+
+
+class LatentLoss(BoundLoss):
+    """A latent actor, an encoder and a decoder, m critics and V(s), with targets for what LAPO has targets for.
+
+    The encoder has none, V only with ``delay_value``.
+
+    Args:
+        actor_network: from state to latent.
+        encoder_network: from state and action to mean and log-variance of the latent.
+        decoder_network: from state and latent to action.
+        critic: the ensemble.
+        value_network: V(s), writes ``[*B, 1]``.
+        delay_value: whether V has a target.
+    """
+
+    @dataclass
+    class _AcceptedKeys(LossModule._AcceptedKeys):
+        value: NestedKey = "state_value"
+        action: NestedKey = "action"
+        latent: NestedKey = "latent"
+        latent_mean: NestedKey = "latent_mean"
+        latent_log_variance: NestedKey = "latent_log_variance"
+        priority: NestedKey = "td_error"
+        priority_weight: NestedKey = "priority_weight"
+        state_action_value: NestedKey = "state_action_value"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    default_keys = _AcceptedKeys
+
+    actor_network: TensorDictModule
+    actor_network_params: TensorDictParams
+    target_actor_network: TensorDictModule
+    target_actor_network_params: TensorDictParams
+    encoder_network: TensorDictModule
+    encoder_network_params: TensorDictParams
+    target_encoder_network_params: TensorDictParams
+    decoder_network: TensorDictModule
+    decoder_network_params: TensorDictParams
+    target_decoder_network: TensorDictModule
+    target_decoder_network_params: TensorDictParams
+    qvalue_network: EnsembleQValue | GenericEnsemble
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network: EnsembleQValue | GenericEnsemble
+    target_qvalue_network_params: TensorDictParams
+    value_network: TensorDictModule
+    value_network_params: TensorDictParams
+    target_value_network: TensorDictModule
+    target_value_network_params: TensorDictParams
+
+    def __init__(
+        self,
+        actor_network: TensorDictModule,
+        encoder_network: TensorDictModule,
+        decoder_network: TensorDictModule,
+        critic: EnsembleQValue | GenericEnsemble,
+        value_network: TensorDictModule,
+        *,
+        delay_value: bool,
+    ) -> None:
+        super().__init__()
+        self._add_network("actor_network", actor_network, target=True)
+        self._add_network("encoder_network", encoder_network)
+        self._add_network("decoder_network", decoder_network, target=True)
+        self._add_network("qvalue_network", critic, target=True)
+        self._add_network("value_network", value_network, target=delay_value)
+        _hold_as_buffers(self.target_decoder_network)
+        self._adopt_keys(critic)
+
+    def _adopt_keys(self, critic: EnsembleQValue | GenericEnsemble) -> None:
+        self._adopt_key("latent", self.actor_network.out_keys)
+        self._adopt_key("action", self.decoder_network.out_keys)
+        self._adopt_key("latent_mean", self.encoder_network.out_keys[:1])
+        self._adopt_key("latent_log_variance", self.encoder_network.out_keys[1:2])
+        self._adopt_key("value", self.value_network.out_keys)
+        self._adopt_key("state_action_value", critic.out_keys)
+
+    @property
+    def critic(self) -> EnsembleQValue | GenericEnsemble:
+        """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
+        return self.qvalue_network
+
+    def fit_normalisers(self, rows: TensorDictBase) -> None:
+        """Fit the :class:`~o3f.modules.Normaliser` modules of all networks and targets to a dataset's rows."""
+        for name in ("actor", "encoder", "decoder", "qvalue", "value"):
+            for network in (f"{name}_network", f"target_{name}_network"):
+                if network in self.__dict__:
+                    fit_normalisers(self.__dict__[network], rows)
+
+    def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
+        keys = self.tensor_keys
+        acting = [*self.actor_network.in_keys, *self.decoder_network.in_keys, *self.qvalue_network.in_keys]
+        acting = [key for key in (*acting, *self.value_network.in_keys) if key not in (keys.action, keys.latent)]
+        now = [keys.action, *acting, *self.encoder_network.in_keys]
+        return now, [keys.reward, keys.done, keys.terminated, *acting]
+
+    def _latent(self, network: TensorDictModule, tensordict: TensorDictBase) -> Tensor:
+        latent: Tensor = network(tensordict.select(*network.in_keys)).get(self.tensor_keys.latent)
+        return latent
+
+    def _decode(self, network: TensorDictModule, tensordict: TensorDictBase, latent: Tensor) -> Tensor:
+        inputs = tensordict.select(*network.in_keys, strict=False).set(self.tensor_keys.latent, latent)
+        action: Tensor = network(inputs).get(self.tensor_keys.action)
+        return action
+
+    def _state_value(self, network: TensorDictModule, tensordict: TensorDictBase) -> Tensor:
+        value: Tensor = network(tensordict.select(*network.in_keys)).get(self.tensor_keys.value)
+        return value.squeeze(-1)
+
+    def _qvalues(
+        self,
+        network: EnsembleQValue | GenericEnsemble,
+        tensordict: TensorDictBase,
+        action: Tensor | None = None,
+        members: Tensor | None = None,
+    ) -> Tensor:
+        inputs = tensordict.select(*network.in_keys, strict=False)
+        if action is not None:
+            inputs = inputs.set(self.tensor_keys.action, action)
+        if members is not None and isinstance(network, EnsembleQValue):
+            return network.values(torch.cat([inputs.get(key) for key in network.in_keys], -1), members)
+        values: Tensor = network(inputs).get(self.tensor_keys.state_action_value)
+        return values if members is None else values.index_select(-1, members)
+
+    @contextmanager
+    def _constant_critics(self) -> Iterator[EnsembleQValue | GenericEnsemble]:
+        """The critics with parameters that are constants: gradients flow through to their inputs alone."""
+        with self.qvalue_network_params.data.to_module(self.qvalue_network, preserve_module_state=False):
+            yield self.qvalue_network
+
+
+def _hold_as_buffers(module: nn.Module) -> None:
+    """Make the plain tensors that a target holds its buffers, so that a policy with a target travels whole."""
+    for part in module.modules():
+        for name in [name for name, value in vars(part).items() if isinstance(value, Tensor)]:
+            part.register_buffer(name, part.__dict__.pop(name))
