@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from o3f import checkpoint, pretraining
-from o3f.algorithms import IQLLearner, SACLearner
+from o3f.algorithms import AWACLearner, CQLLearner, IQLLearner, LAPOLearner, SACLearner
 from o3f.errors import ConfigError
 from o3f.runs import RunFolder
 from recipes import finetune
@@ -143,22 +143,37 @@ def undisturbed(pretrained: str, datasets: Path, tmp_path_factory: pytest.TempPa
 
 SHORT = [*TINY, "online.steps=120"]  # checkpoints at 50, 100 and 120
 SCRATCH = ["dataset=none", "algorithm=sac", "exploration=policy"]
+FROM_CQL = ["algorithm=sac", "algorithm@offline_algorithm=cql", "offline_algorithm.hidden_sizes=[16,16]"]
 VARIANTS = [
     ["online.online_fraction=0.5", "dataset.storage=memmap"],
     ["exploration=random_rank", "exploration.per=episode"],
     ["online.updates_per_step=2", "algorithm.actor_dropout=0.2", "algorithm.aggregation=subset"],
     [*SCRATCH, "online.random_steps=70"],
+    ["algorithm=lapo", "online.updates_per_step=3", "exploration.candidates=latent"],
+    ["algorithm=lapo_original", "exploration=thompson", "+schedule.to.exploration.sigma=0.1", "schedule=linear"],
+    ["algorithm=cql", "algorithm.lagrange=weighted_gap", "algorithm.num_random=3", "exploration=thompson"],
+    ["algorithm=awac", "exploration=softmax", "exploration.candidates=mixed", "algorithm.actor_hidden_sizes=[8]"],
+    [*FROM_CQL, "online.warmup_steps=55", "online.online_fraction=1.0", "exploration=ucb"],
+    ["algorithm=bc", "online.distil_weight=0.1", "online.target_candidates=3"],
 ]
+LEARNERS = {
+    "lapo": LAPOLearner,
+    "lapo_original": LAPOLearner,
+    "cql": CQLLearner,
+    "awac": AWACLearner,
+    "sac": SACLearner,
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=" ".join)
 def test_every_kind_of_run_goes_on_exactly(variant: list[str]) -> None:
     overrides = [*SHORT, *variant]
-    learner = SACLearner if "algorithm=sac" in variant else IQLLearner
+    chosen = [override.removeprefix("algorithm=") for override in variant if override.startswith("algorithm=")]
+    learner = LEARNERS.get(*chosen, IQLLearner) if chosen else IQLLearner
     undisturbed = run("finetune", *overrides, "runs=undisturbed")
-    # After the checkpoint of step 50 (with SAC: among the random steps), and again after that of step 100.
+    # After the checkpoint of step 50 (some: among the steps without updates), and again after that of step 100.
     run_stopped(finetune, "with_rule", 63, *overrides)
-    run_stopped(learner, "update", 45 if learner is SACLearner else 58, *overrides)
+    run_stopped(learner, "update", 45 if "online.random_steps=70" in variant else 58, *overrides)
     folder = run("finetune", *overrides)
     assert_same_run(undisturbed, folder)
     runs.assert_each_step_once(folder)
