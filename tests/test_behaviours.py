@@ -31,7 +31,7 @@ from o3f.behaviours import (
 from o3f.behaviours.waypoint import distances_to, next_cell
 from o3f.data import observation_layout
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
-from o3f.modules import gaussian_policy
+from o3f.modules import gaussian_policy, latent_policy
 
 COUNTER = EnvConfig("toy/Counter-v0", kwargs={"end": 4})
 
@@ -183,6 +183,8 @@ def test_only_known_actors_are_exported() -> None:
     normalised = torch.nn.Sequential(torch.nn.LayerNorm(3), torch.nn.Linear(3, 4), NormalParamExtractor())
     with pytest.raises(ValueError, match="Only Linear layers"):
         gaussian_mlp_from_actor(actor(normalised))
+    with pytest.raises(ValueError, match=r"found a LatentPolicy.*kind: run"):
+        gaussian_mlp_from_actor(latent_policy(3, 2, hidden_sizes=(4,)))
 
 
 def test_rollout_records_raw_values_by_hand() -> None:

@@ -14,6 +14,7 @@ from o3f.modules import (
     GaussianCandidates,
     GaussianNoiseActor,
     LatentCandidates,
+    LatentPolicy,
     MixedCandidates,
     OptimisticActor,
     RandomRank,
@@ -104,10 +105,10 @@ def _mixed(policy: Module, options: Options) -> Module:
 def _latent(policy: Module, options: Options) -> Module:
     if options.pop("centre") != "sample":
         raise ValueError("candidates=latent has the policy's own latent as its centre: leave centre=sample.")
-    decoder = getattr(policy, "decoder", None)
-    if decoder is None:
+    if not isinstance(policy, LatentPolicy):
         raise ValueError("candidates=latent needs a policy that decodes latents: algorithm=lapo.")
-    return LatentCandidates(decoder, **options)
+    actor: Any = policy.actor.module
+    return LatentCandidates(policy.decoder, max_latent=actor.max_latent, **options)
 
 
 _SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {

@@ -143,7 +143,8 @@ def counted_steps(length: int, terminated: bool, discount: float) -> int:
 
 def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: RewardRule) -> Trajectory:
     observation, _ = env.reset(seed=seed)
-    observations, actions, rewards = [], [], []
+    observations, actions = [], []
+    rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated):
         action = act(policy, observation[None], [not rewards])[0]

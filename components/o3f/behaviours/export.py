@@ -30,6 +30,11 @@ def gaussian_mlp_from_actor(actor: TensorDictModuleBase) -> GaussianMLP:
     Raises:
         ValueError: if the actor is of another kind, or has layers other than Linear, ReLU and Dropout.
     """
+    if not hasattr(actor, "get_dist"):
+        raise ValueError(
+            f"Only gaussian_policy and SAC actors can be exported, found a {type(actor).__name__}. A run's policy"
+            " of any kind can collect by itself: task.behaviour={kind: run, path: RUN_FOLDER}."
+        )
     gaussians = [module for module in actor.modules() if isinstance(module, TanhMeanGaussian)]
     *hidden, head = _linears(gaussians[0].mean if gaussians else actor)
     weight, bias = _array(head.weight.T), _array(head.bias)

@@ -84,7 +84,8 @@ class DistillationLoss:
             loss = -self.policy.get_dist(states).log_prob(chosen)
         else:
             loss = (self.policy(states).get(key) - chosen).square().sum(-1)
-        return self.weight * loss.mean()
+        weighted: Tensor = self.weight * loss.mean()
+        return weighted
 
 
 @torch.no_grad()
