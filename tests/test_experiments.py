@@ -17,14 +17,12 @@ TOY = [*REACHER, "debug=toy", "task.discount=0.8"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dataset; pre-trained agents are shared between experiments."""
     folder = tmp_path_factory.mktemp("experiments")
-    patch = pytest.MonkeyPatch()
-    request.addfinalizer(patch.undo)
-    patch.setenv("MINARI_DATASETS_PATH", str(folder / "data"))
-    patch.chdir(folder)
-    make_dataset()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "data"))
+        make_dataset()
     return folder
 
 
