@@ -155,9 +155,8 @@ def test_a_lower_threshold_is_more_conservative(form: str, thresholds: tuple[flo
     """Lowering the threshold raises the multiplier and closes the gap: the opposite of relaxing."""
     found = []
     for threshold in thresholds:
-        learner = make(
-            lagrange=form, lagrange_threshold=threshold, lagrange_learning_rate=0.05, critic_learning_rate=3e-3
-        )
+        rates = {"lagrange_learning_rate": 0.05, "critic_learning_rate": 0.01}
+        learner = make(lagrange=form, lagrange_threshold=threshold, hidden_sizes=[32, 32], **rates)
         for seed in range(60):
             batch = make_batch(32, seed=seed)
             batch["action"].mul_(0.1)  # data that a critic can tell from proposals
