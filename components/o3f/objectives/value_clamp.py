@@ -33,8 +33,8 @@ class ValueClamp(nn.Module):
         >>> import torch
         >>> clamp = ValueClamp()
         >>> clamp.observe(torch.tensor([-1.0, 2.0]))
-        >>> clamp(torch.tensor([-20.0, 3.0, 50.0]), discount=torch.tensor(0.9))
-        tensor([-10.,   3.,  20.])
+        >>> clamp(torch.tensor([-20.0, 3.0, 50.0]), discount=torch.tensor(0.75))
+        tensor([-4.,  3.,  8.])
     """
 
     reward_min: Tensor
