@@ -82,6 +82,8 @@ class AWACLearner(Learner):
         device: of all networks.
     """
 
+    loss: AWACLoss
+
     def __init__(
         self,
         observation_dim: int,
@@ -109,7 +111,7 @@ class AWACLearner(Learner):
             init=config.init,
             device=device,
         )
-        self.loss = AWACLoss(
+        self.loss = AWACLoss(  # pyright: ignore[reportIncompatibleVariableOverride]
             self.policy,
             self.critic,
             lam=config.lam,

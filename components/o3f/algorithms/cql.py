@@ -106,6 +106,8 @@ class CQLLearner(Learner):
         device: of all networks.
     """
 
+    loss: CQLLoss
+
     def __init__(
         self,
         observation_dim: int,
@@ -128,7 +130,7 @@ class CQLLearner(Learner):
             init=config.init,
             device=device,
         )
-        self.loss = CQLLoss(
+        self.loss = CQLLoss(  # pyright: ignore[reportIncompatibleVariableOverride]
             self.policy,
             self.critic,
             conservative_weight=config.conservative_weight,

@@ -83,6 +83,8 @@ class SACLearner(Learner):
         device: of all networks.
     """
 
+    loss: SACLoss
+
     def __init__(
         self,
         observation_dim: int,
@@ -105,7 +107,7 @@ class SACLearner(Learner):
             init=config.init,
             device=device,
         )
-        self.loss = SACLoss(
+        self.loss = SACLoss(  # pyright: ignore[reportIncompatibleVariableOverride]
             self.policy,
             self.critic,
             target_entropy=config.target_entropy,
@@ -149,7 +151,7 @@ class SACLearner(Learner):
         # The losses share no parameter: one backward pass serves all.
         for optimiser in self.optimisers.values():
             optimiser.zero_grad()
-        (loss_critic + loss_actor + loss_alpha).backward()
+        (loss_critic + loss_actor + loss_alpha).backward()  # type: ignore[no-untyped-call]
         for optimiser in self.optimisers.values():
             optimiser.step()
         return {

@@ -113,6 +113,11 @@ class ActorCriticLoss(BoundLoss):
     def _distribution(self, tensordict: TensorDictBase) -> Any:
         return self.actor_network.get_dist(tensordict.select(*self.actor_network.in_keys))
 
+    def _act(self, tensordict: TensorDictBase) -> Tensor:
+        """The policy's action ``[*B, A]``, by TorchRL's exploration type."""
+        action: Tensor = self.actor_network(tensordict.select(*self.actor_network.in_keys)).get(self.tensor_keys.action)
+        return action
+
     def _critic_inputs(self, network: Critics, tensordict: TensorDictBase, action: Tensor | None) -> TensorDictBase:
         inputs = tensordict.select(*network.in_keys, strict=False)
         if action is None:

@@ -75,9 +75,7 @@ class AWACLoss(ActorCriticLoss):
 
     def _sample(self, tensordict: TensorDictBase) -> Tensor:
         with set_exploration_type(ExplorationType.RANDOM):
-            output = self.actor_network(tensordict.select(*self.actor_network.in_keys))
-        action: Tensor = output.get(self.tensor_keys.action)
-        return action
+            return self._act(tensordict)
 
     @torch.no_grad()
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.distributions.utils import sample_and_log_prob
 
+from o3f.modules.keys import key_list
 from o3f.objectives.actor_critic import Critics
 from o3f.objectives.conservative import Lagrange, conservative_gap, weighted_gap
 from o3f.objectives.sac import SACLoss
@@ -107,7 +108,7 @@ class CQLLoss(SACLoss):
         self.register_coeff_buffer("lagrange_threshold", float(lagrange_threshold), device=device)
         if lagrange is not None:
             self.log_multiplier = nn.Parameter(torch.tensor(0.0, device=device))
-            self.out_keys = [*self.out_keys, "loss_lagrange"]
+            self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "loss_lagrange", "alpha", "entropy"]
 
     @property
     def multiplier(self) -> Tensor:
@@ -121,10 +122,10 @@ class CQLLoss(SACLoss):
         """Value ``[*B]`` of the policy's action in s', judged by the target critics."""
         if self.backup == "sample":
             return super().next_state_value(tensordict)
-        following = tensordict["next"]
+        following = tensordict.get("next")
         with set_exploration_type(ExplorationType.DETERMINISTIC):
-            output = self.actor_network(following.select(*self.actor_network.in_keys))
-        return self._aggregated(self.target_qvalue_network, following, output.get(self.tensor_keys.action))
+            action = self._act(following)
+        return self._aggregated(self.target_qvalue_network, following, action)
 
     @torch.no_grad()
     def propose(self, tensordict: TensorDictBase) -> Proposals:
@@ -132,12 +133,12 @@ class CQLLoss(SACLoss):
 
         The first 2 n are drawn from π(s) and π(s') by turns, the last n uniformly in [-1, 1].
         """
-        keys = self.actor_network.in_keys
-        rows = (tensordict, tensordict["next"])
+        keys = key_list(self.actor_network.in_keys)
+        rows = (tensordict, tensordict.get("next"))
         pairs = {key: torch.stack([row.get(key) for row in rows]) for key in keys}
         both = TensorDict(pairs, [2, *tensordict.batch_size])
-        action, log_prob = sample_and_log_prob(self._distribution(both), (self.num_random,))
-        action, log_prob = action.flatten(0, 1).movedim(0, -2), log_prob.flatten(0, 1).movedim(0, -1)
+        drawn: tuple[Any, Any] = sample_and_log_prob(self._distribution(both), (self.num_random,))
+        action, log_prob = drawn[0].flatten(0, 1).movedim(0, -2), drawn[1].flatten(0, 1).movedim(0, -1)
         size, shape = action.shape[-1], (*tensordict.batch_size, self.num_random)
         uniform = 2 * torch.rand(*shape, size, dtype=action.dtype, device=action.device) - 1
         density = log_prob.new_full(shape, -size * math.log(2.0))
