@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Adam
 from torchrl.data import Bounded
@@ -116,6 +116,8 @@ class LAPOLearner(Learner):
         device: of all networks.
     """
 
+    loss: LAPOLoss
+
     def __init__(
         self,
         observation_dim: int,
@@ -124,7 +126,9 @@ class LAPOLearner(Learner):
         device: torch.device | str | None = None,
     ) -> None:
         self.config = config or LAPOConfig()
-        self.loss = _make_loss(observation_dim, action_dim, self.config, device)
+        self.loss = _make_loss(  # pyright: ignore[reportIncompatibleVariableOverride]
+            observation_dim, action_dim, self.config, device
+        )
         self.loss.make_value_estimator(gamma=self.config.discount)
         self.critic = self.loss.critic
         bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
@@ -162,7 +166,7 @@ class LAPOLearner(Learner):
     def _target_actions(self, batches: Sequence[TensorDictBase]) -> Sequence[Tensor]:
         """The targets' actions in all states: the target policy stands still until the policy's step."""
         keys = self.policy.in_keys
-        states = TensorDict.cat([batch.select(*keys) for batch in batches])
+        states: Any = torch.cat([batch.select(*keys) for batch in batches])
         return torch.split(self.loss.target_action(states), [len(batch) for batch in batches])
 
     def _critic_step(self, batch: TensorDictBase, action: Tensor) -> dict[str, Tensor]:
