@@ -12,6 +12,7 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.algorithms import AWACLearner, make_learner
+from o3f.behaviours.export import gaussian_mlp_from_actor
 from o3f.modules import EnsembleQValue
 from tests.actor_critic_oracle import AWACOracle
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
@@ -214,3 +215,10 @@ def test_continues_bit_for_bit() -> None:
 def test_wrong_configurations_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**config)
+
+
+def test_policy_can_be_exported() -> None:
+    learner = make()
+    exported = gaussian_mlp_from_actor(learner.policy)  # compares itself with the policy
+    std = exported.distribution(np.zeros((1, OBSERVATION_DIM), dtype=np.float32))[1]
+    np.testing.assert_allclose(std, np.exp(-3.0), rtol=1e-5)
