@@ -118,7 +118,7 @@ _SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {
 }
 
 
-def _best_of(policy: Module, critic: Module, options: Options, spec: TensorSpec, **parts: Module) -> Module:
+def _best_of(policy: Module, critic: Module, options: Options, spec: TensorSpec, **parts: Any) -> Module:
     kind = options.pop("candidates")
     check_keys([kind], _SAMPLERS, "exploration.candidates")
     return OptimisticActor(policy, critic, sampler=_SAMPLERS[kind](policy, options), spec=spec, **parts)

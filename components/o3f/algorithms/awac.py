@@ -111,7 +111,7 @@ class AWACLearner(Learner):
             init=config.init,
             device=device,
         )
-        self.loss = AWACLoss(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.loss = AWACLoss(
             self.policy,
             self.critic,
             lam=config.lam,

@@ -130,7 +130,7 @@ class CQLLearner(Learner):
             init=config.init,
             device=device,
         )
-        self.loss = CQLLoss(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.loss = CQLLoss(
             self.policy,
             self.critic,
             conservative_weight=config.conservative_weight,

@@ -126,9 +126,7 @@ class LAPOLearner(Learner):
         device: torch.device | str | None = None,
     ) -> None:
         self.config = config or LAPOConfig()
-        self.loss = _make_loss(  # pyright: ignore[reportIncompatibleVariableOverride]
-            observation_dim, action_dim, self.config, device
-        )
+        self.loss = _make_loss(observation_dim, action_dim, self.config, device)
         self.loss.make_value_estimator(gamma=self.config.discount)
         self.critic = self.loss.critic
         bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)

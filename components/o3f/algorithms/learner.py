@@ -12,7 +12,6 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torch.optim import Optimizer
-from torchrl.objectives import LossModule
 
 from o3f.options import check_keys
 
@@ -34,8 +33,8 @@ class Learner(ABC):
     critic: TensorDictModuleBase
     """Writes ``state_action_value`` ``[*B, m]``; shares its Parameters with what is trained."""
 
-    loss: LossModule
-    """All networks, their targets and the coefficients."""
+    loss: Any
+    """The LossModule: all networks, their targets and the coefficients."""
 
     optimisers: dict[str, Optimizer]
     """By name."""
@@ -57,8 +56,7 @@ class Learner(ABC):
     @property
     def coefficients(self) -> dict[str, Tensor]:
         """The coefficients a schedule may change, in place, by name."""
-        names: Any = self.loss._schedulable_buffers
-        return {name: getattr(self.loss, name) for name in sorted(names)}
+        return {name: getattr(self.loss, name) for name in sorted(self.loss._schedulable_buffers)}
 
     @property
     def target_critic(self) -> TensorDictModuleBase:

@@ -107,7 +107,7 @@ class SACLearner(Learner):
             init=config.init,
             device=device,
         )
-        self.loss = SACLoss(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.loss = SACLoss(
             self.policy,
             self.critic,
             target_entropy=config.target_entropy,

@@ -136,7 +136,7 @@ class EnsembleQValue(TensorDictModuleBase):
             if len(self.norm_weights):
                 hidden = F.layer_norm(hidden, hidden.shape[-1:])
                 hidden = hidden * _of(self.norm_weights[layer], members) + _of(self.norm_biases[layer], members)
-            hidden = F.relu(hidden)
+            hidden = hidden.relu_()
         return hidden.squeeze(-1).T.reshape(*batch, count)
 
     @classmethod

@@ -71,7 +71,7 @@ def mlp(
         layers.append(_linear(fan_in, width, init, device))
         if layer_norm:
             layers.append(nn.LayerNorm(width, device=device))
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers, _linear(sizes[-2], sizes[-1], init, device))

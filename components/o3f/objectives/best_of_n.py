@@ -6,6 +6,8 @@ Neither is part of O3F, whose point is to leave the objective alone. Both take a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -80,10 +82,11 @@ class DistillationLoss:
         key = self.actor.action_key
         chosen = best_action(self.actor, batch).get(key)
         states = batch.select(*self.policy.in_keys)
-        if hasattr(self.policy, "get_dist"):
-            loss = -self.policy.get_dist(states).log_prob(chosen)
+        policy: Any = self.policy
+        if hasattr(policy, "get_dist"):
+            loss = -policy.get_dist(states).log_prob(chosen)
         else:
-            loss = (self.policy(states).get(key) - chosen).square().sum(-1)
+            loss = (policy(states).get(key) - chosen).square().sum(-1)
         weighted: Tensor = self.weight * loss.mean()
         return weighted
 
