@@ -32,9 +32,7 @@ def test_the_value_is_the_target_critics_minimum_at_the_online_critics_choice():
     torch.manual_seed(9)
     found = value(rows)
 
-    again = OptimisticActor(
-        policy, critic, 7, 0.3, generator=torch.Generator().manual_seed(4), return_candidates=True
-    )
+    again = OptimisticActor(policy, critic, 7, 0.3, generator=torch.Generator().manual_seed(4), return_candidates=True)
     torch.manual_seed(9)
     told = again(rows["next"].select("observation"))
     for row in range(6):

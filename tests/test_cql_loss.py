@@ -1,4 +1,4 @@
-"""CQLLoss is CQL(H): its numbers by hand, its fixed points on a bandit, and what they do to a ranking."""
+"""CQLLoss is CQL(H): its numbers by hand, its fixed points on a bandit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from o3f.algorithms import Learner, make_learner
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.objectives import CQLLoss
 from o3f.objectives.conservative import conservative_gap, weighted_gap
-from tests import bandit
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 
 
@@ -209,28 +207,3 @@ def test_bandit_reaches_the_stationary_point(alpha: float) -> None:
 def test_bandit_without_conservatism_is_regression() -> None:
     with double_precision():
         torch.testing.assert_close(solve(0.0)[:, 0], torch.tensor(REWARDS), atol=1e-6, rtol=0)
-
-
-# --------------------------------------------------------------------------- what this does to a ranking of actions
-
-
-def train_on_bandit(name: str, **config: Any) -> Learner:
-    torch.manual_seed(0)
-    learner = make_learner(name, 1, 1, {"hidden_sizes": [64, 64], "num_critics": 2, "init": "default", **config})
-    for seed in range(400):
-        learner.update([bandit.make_rows(64, seed=seed)])
-    return learner
-
-
-def test_off_the_data_conservative_critics_rank_upside_down() -> None:
-    """Why O3F needs a base algorithm that does not push down actions outside the data."""
-    conservative = train_on_bandit("cql", critic_learning_rate=1e-3, actor_learning_rate=1e-3).critic
-    implicit = train_on_bandit("iql", learning_rate=1e-3).critic
-    covered, beyond = bandit.grid(*bandit.COVERED), bandit.grid(0.1, 1.0)
-    assert bandit.rank_agreement(bandit.mean_values(conservative, beyond), beyond) < 0.2
-    values = bandit.mean_values(implicit, covered)
-    assert bandit.rank_agreement(values, covered) > 0.95
-    torch.testing.assert_close(values, bandit.reward(covered).squeeze(-1), atol=0.1, rtol=0)
-    edge = torch.tensor([[0.0]])
-    assert bandit.mean_values(conservative, beyond).mean() < bandit.mean_values(conservative, edge) - 1
-    assert bandit.mean_values(implicit, beyond).mean() > bandit.mean_values(implicit, edge)
