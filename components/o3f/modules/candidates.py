@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor
+from torch import Tensor, nn
 
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
 
 Centre = Literal["sample", "mean", "sample_per_candidate"]
+Numbers: TypeAlias = float | Sequence[float] | Tensor
 
 
 class GaussianCandidates(TensorDictModuleBase):
@@ -85,13 +86,7 @@ class GaussianCandidates(TensorDictModuleBase):
         self.centre: Centre = centre
         self.include_base = include_base
         self.noise = NoiseSource(generator)
-        self.register_buffer("sigma", _constant(sigma))
-        self.register_buffer("low", _constant(low) + clip_margin)
-        self.register_buffer("high", _constant(high) - clip_margin)
-        if not bool((self.sigma >= 0).all()):
-            raise ValueError(f"sigma must not be negative, got {sigma}.")
-        if clip_margin < 0 or not bool((self.low < self.high).all()):
-            raise ValueError(f"No action lies between {low=} and {high=} with {clip_margin=}.")
+        register_spread(self, sigma, low, high, clip_margin)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates around the action in ``tensordict``."""
@@ -105,5 +100,17 @@ class GaussianCandidates(TensorDictModuleBase):
         return tensordict.set(self.out_keys[0], (centre + offset).clamp(self.low, self.high))
 
 
-def _constant(value: float | Sequence[float] | Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float32).detach().clone()
+def register_spread(module: nn.Module, sigma: Numbers, low: Numbers, high: Numbers, clip_margin: float) -> None:
+    """Give a sampler the buffers ``sigma``, ``low`` and ``high``, the bounds drawn in by ``clip_margin``.
+
+    Raises:
+        ValueError: if ``sigma`` < 0 or no action lies between the bounds.
+    """
+    spread, lower, upper = (torch.as_tensor(v, dtype=torch.float32).detach().clone() for v in (sigma, low, high))
+    lower, upper = lower + clip_margin, upper - clip_margin
+    if not bool((spread >= 0).all()):
+        raise ValueError(f"sigma must not be negative, got {sigma}.")
+    if clip_margin < 0 or not bool((lower < upper).all()):
+        raise ValueError(f"No action lies between {low=} and {high=} with {clip_margin=}.")
+    for name, value in {"sigma": spread, "low": lower, "high": upper}.items():
+        module.register_buffer(name, value)

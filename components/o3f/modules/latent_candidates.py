@@ -9,7 +9,7 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor
 
-from o3f.modules.candidates import Centre
+from o3f.modules.candidates import Centre, register_spread
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
 
@@ -90,13 +90,7 @@ class LatentCandidates(TensorDictModuleBase):
         self.max_latent = max_latent
         self.include_base = include_base
         self.noise = NoiseSource(generator)
-        self.register_buffer("sigma", _constant(sigma))
-        self.register_buffer("low", _constant(low) + clip_margin)
-        self.register_buffer("high", _constant(high) - clip_margin)
-        if not bool((self.sigma >= 0).all()):
-            raise ValueError(f"sigma must not be negative, got {sigma}.")
-        if clip_margin < 0 or not bool((self.low < self.high).all()):
-            raise ValueError(f"No action lies between {low=} and {high=} with {clip_margin=}.")
+        register_spread(self, sigma, low, high, clip_margin)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates around the latent in ``tensordict``."""
@@ -109,7 +103,3 @@ class LatentCandidates(TensorDictModuleBase):
         inputs[self.latent_key] = (centre + offset).clamp(-self.max_latent, self.max_latent)
         decoded: Tensor = self.decoder(TensorDict(inputs, batch)).get(self.decoder.out_keys[-1])
         return tensordict.set(self.out_keys[0], decoded.clamp(self.low, self.high))
-
-
-def _constant(value: float | Sequence[float] | Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float32).detach().clone()
