@@ -84,7 +84,8 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
             schedule.step(step)
             metrics = {}
             if step > max(online.random_steps, online.warmup_steps):
-                metrics = learner.update([buffer.sample().to(config.device) for _ in range(online.updates_per_step)])
+                batches = [buffer.sample().to(config.device) for _ in range(online.updates_per_step)]
+                metrics = learner.update(batches, report=step % online.log_every == 0)
             episode_return += float(transition["next", "reward"])
             episode_length += 1
             progress.advance()

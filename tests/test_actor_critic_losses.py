@@ -230,11 +230,13 @@ def test_aggregations_of_the_targets(kind: str, aggregation: Any, size: int) -> 
     loss = make_loss(kind, 5, aggregation=aggregation, subset_size=size)
     loss.entropy_backup = False
     seen = []
-    original = type(loss)._critic_inputs
-    loss._critic_inputs = lambda *args: seen.append(original(loss, *args)) or seen[-1]  # type: ignore[method-assign]
+    original = type(loss)._qvalues
+    loss._qvalues = lambda *args: seen.append(args[2]) or original(loss, *args)  # type: ignore[method-assign]
     torch.manual_seed(2)
-    found = loss.next_state_value(make_batch(6))
-    values = loss.target_qvalue_network(seen[0].clone())["state_action_value"]
+    batch = make_batch(6)
+    found = loss.next_state_value(batch)
+    judged = batch["next"].clone().set(loss.tensor_keys.action, seen[0])
+    values = loss.target_qvalue_network(judged)["state_action_value"]
     if (aggregation, size) == ("subset", 1):
         assert all(torch.isclose(values, found.unsqueeze(-1)).any(-1))
     else:

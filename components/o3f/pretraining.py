@@ -149,7 +149,7 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     clock = Stopwatch()
     with logger, Progress(f"offline {run.path}", total, done, enabled=config.progress) as progress:
         for step in range(done + 1, total + 1):
-            metrics = learner.update([buffer.sample().to(config.device)])
+            metrics = learner.update([buffer.sample().to(config.device)], report=step % settings.log_every == 0)
             progress.advance()
             if step % settings.log_every == 0:
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})

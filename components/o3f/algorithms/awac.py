@@ -126,12 +126,12 @@ class AWACLearner(Learner):
             "actor": Adam(self.policy.parameters(), lr=rate, weight_decay=decay, fused=True),
         }
 
-    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take one step of the critics and one of the policy per batch ``[B]``; return the last one's figures."""
         figures: dict[str, Tensor] = {}
         for batch in batches:
             figures = self._step(batch)
-        return self._metrics(figures) if figures else {}
+        return self._metrics(figures) if report and figures else {}
 
     def _step(self, batch: TensorDictBase) -> dict[str, Tensor]:
         loss = self.loss

@@ -160,7 +160,7 @@ class CQLLearner(Learner):
         """The temperature, where the critics' targets count the policy's entropy."""
         return self.loss.alpha.item() if self.config.entropy_backup else None
 
-    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take one step of the critics per batch ``[B]``, of the policy on the last; return its figures, 0-d."""
         figures: dict[str, Tensor] = {}
         for index, batch in enumerate(batches):
@@ -172,7 +172,7 @@ class CQLLearner(Learner):
                 self._critic_step(batch)
             self.loss.update_targets(self.config.tau)
             self.updates += 1
-        return figures
+        return figures if report else {}
 
     def _temperature_step(self, batch: TensorDictBase, log_prob: Tensor) -> dict[str, Tensor]:
         loss, info = self.loss.alpha_loss(batch, log_prob)

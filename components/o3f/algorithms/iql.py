@@ -126,14 +126,17 @@ class IQLLearner(Learner):
         }
         self.policy.eval()
 
-    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take one gradient step per batch ``[B]``; return figures of the last one as 0-d tensors."""
         figures: dict[str, Tensor] = {}
-        self.policy.train()
+        dropout = self.config.actor_dropout > 0  # only then does the policy differ from itself in evaluation
+        if dropout:
+            self.policy.train()
         for batch in batches:
             figures = self._step(batch)
-        self.policy.eval()
-        return self._metrics(figures) if figures else {}
+        if dropout:
+            self.policy.eval()
+        return self._metrics(figures) if report and figures else {}
 
     def _step(self, batch: TensorDictBase) -> dict[str, Tensor]:
         loss = self.loss

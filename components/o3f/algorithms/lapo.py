@@ -148,7 +148,7 @@ class LAPOLearner(Learner):
             self.loss.fit_normalisers(dataset)
         self.loss.value_clamp.fit(dataset["next", "reward"])
 
-    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take a critic step per batch ``[B]``, a policy step on the last; return figures of it as 0-d tensors."""
         if not batches:
             return {}
@@ -159,7 +159,7 @@ class LAPOLearner(Learner):
             figures = self._critic_step(batch, action)
         figures |= self._policy_step(batches[-1])
         self.loss.update_targets(self.config.tau)
-        return self._metrics(figures)
+        return self._metrics(figures) if report else {}
 
     def _target_actions(self, batches: Sequence[TensorDictBase]) -> Sequence[Tensor]:
         """The targets' actions in all states: the target policy stands still until the policy's step."""

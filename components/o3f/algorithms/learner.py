@@ -68,8 +68,13 @@ class Learner(ABC):
         """Measure what the algorithm takes from the dataset's rows ``[D]``, once, before the first update."""
 
     @abstractmethod
-    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
-        """Take one gradient step of the critics per batch ``[B]``; return 0-d tensors on the last one."""
+    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
+        """Take one gradient step of the critics per batch ``[B]``.
+
+        Args:
+            batches: one or more.
+            report: return 0-d tensors on the last one; without, nothing is spent on them and none is returned.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a learner of the same configuration needs to continue exactly as this one."""

@@ -128,7 +128,7 @@ class SACLearner(Learner):
         """The temperature, where the critics' targets count the policy's entropy."""
         return self.loss.alpha.item() if self.config.entropy_backup else None
 
-    def update(self, batches: Sequence[TensorDictBase]) -> dict[str, Tensor]:
+    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take one step of the critics per batch ``[B]``, of the rest on the last; return its figures, 0-d."""
         figures: dict[str, Tensor] = {}
         for index, batch in enumerate(batches):
@@ -140,7 +140,7 @@ class SACLearner(Learner):
                 figures = self._joint_step(batch, loss_critic, info["state_action_value"])
             self.loss.update_targets(self.config.tau)
             self.updates += 1
-        return figures
+        return figures if report else {}
 
     def _joint_step(self, batch: TensorDictBase, loss_critic: Tensor, values: Tensor) -> dict[str, Tensor]:
         drawn = self.loss.draw(batch)

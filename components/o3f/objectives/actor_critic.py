@@ -18,6 +18,7 @@ from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
+from o3f.objectives.evaluate import critic_values, distribution, replaced
 from o3f.objectives.functional import Aggregation, aggregate_critics, draw_members
 
 Critics: TypeAlias = EnsembleQValue | GenericEnsemble
@@ -111,36 +112,30 @@ class ActorCriticLoss(BoundLoss):
         return [keys.action, *observed], [keys.reward, keys.done, keys.terminated, *observed]
 
     def _distribution(self, tensordict: TensorDictBase) -> Any:
-        return self.actor_network.get_dist(tensordict.select(*self.actor_network.in_keys))
+        return distribution(self.actor_network, tensordict)
 
     def _act(self, tensordict: TensorDictBase) -> Tensor:
         """The policy's action ``[*B, A]``, by TorchRL's exploration type."""
         action: Tensor = self.actor_network(tensordict.select(*self.actor_network.in_keys)).get(self.tensor_keys.action)
         return action
 
-    def _critic_inputs(self, network: Critics, tensordict: TensorDictBase, action: Tensor | None) -> TensorDictBase:
-        inputs = tensordict.select(*network.in_keys, strict=False)
-        if action is None:
-            return inputs
-        if action.ndim > inputs.ndim + 1:
-            inputs = inputs.unsqueeze(-1).expand(action.shape[:-1])
-        return inputs.set(self.tensor_keys.action, action)
-
-    def _qvalues(self, network: Critics, tensordict: TensorDictBase, action: Tensor | None = None) -> Tensor:
+    def _qvalues(
+        self,
+        network: Critics,
+        tensordict: TensorDictBase,
+        action: Tensor | None = None,
+        members: Tensor | None = None,
+    ) -> Tensor:
         """Values ``[*B, m]`` of ``action`` ``[*B, A]``, ``[*B, K, m]`` of ``[*B, K, A]``, or of the batch's own."""
-        inputs = self._critic_inputs(network, tensordict, action)
-        values: Tensor = network(inputs).get(self.tensor_keys.state_action_value)
-        return values
+        inputs = tensordict if action is None else replaced(network, tensordict, self.tensor_keys.action, action)
+        return critic_values(network, inputs, self.tensor_keys.state_action_value, members)
 
     def _aggregated(self, network: Critics, tensordict: TensorDictBase, action: Tensor) -> Tensor:
         """One value out of the m critics of ``network``, ``[*B]`` or ``[*B, K]``; only those drawn are evaluated."""
-        generator = self.subset_source.generator
-        if self.aggregation == "subset" and isinstance(network, EnsembleQValue):
-            members = draw_members(network.num_critics, self.subset_size, generator).to(action.device)
-            inputs = self._critic_inputs(network, tensordict, action)
-            return network.values(torch.cat([inputs.get(key) for key in network.in_keys], -1), members).amin(-1)
-        values = self._qvalues(network, tensordict, action)
-        return aggregate_critics(values, self.aggregation, self.subset_size, generator)
+        if self.aggregation != "subset":
+            return aggregate_critics(self._qvalues(network, tensordict, action), self.aggregation)
+        members = draw_members(network.num_critics, self.subset_size, self.subset_source.generator)
+        return self._qvalues(network, tensordict, action, members.to(action.device)).amin(-1)
 
     @contextmanager
     def _constant_critics(self) -> Iterator[Critics]:

@@ -25,7 +25,14 @@ from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
-from o3f.objectives.functional import Aggregation, advantage_weights, aggregate_critics, expectile_loss
+from o3f.objectives.evaluate import Entries, critic_values, distribution, written
+from o3f.objectives.functional import (
+    Aggregation,
+    advantage_weights,
+    aggregate_critics,
+    draw_members,
+    expectile_loss,
+)
 
 
 class IQLLoss(BoundLoss):
@@ -160,28 +167,29 @@ class IQLLoss(BoundLoss):
         now = [keys.action, *(key for network in networks for key in network.in_keys)]
         return now, [keys.reward, keys.done, keys.terminated, *self.value_network.in_keys]
 
-    def _state_value(self, tensordict: TensorDictBase) -> Tensor:
-        output = self.value_network(tensordict.select(*self.value_network.in_keys))
-        value: Tensor = output.get(self.tensor_keys.value)
-        return value.squeeze(-1)
+    def _state_value(self, tensordict: Entries) -> Tensor:
+        return written(self.value_network, tensordict, self.tensor_keys.value).squeeze(-1)
 
-    def _qvalues(self, network: EnsembleQValue | GenericEnsemble, tensordict: TensorDictBase) -> Tensor:
-        values: Tensor = network(tensordict.select(*network.in_keys)).get(self.tensor_keys.state_action_value)
-        return values
+    def _qvalues(
+        self, network: EnsembleQValue | GenericEnsemble, tensordict: TensorDictBase, members: Tensor | None = None
+    ) -> Tensor:
+        return critic_values(network, tensordict, self.tensor_keys.state_action_value, members)
 
     @torch.no_grad()
     def target_qvalue(self, tensordict: TensorDictBase) -> Tensor:
         """Aggregated value ``[*B]`` of the target critics: one evaluation serves two losses."""
-        values = self._qvalues(self.target_qvalue_network, tensordict)
-        return aggregate_critics(values, self.aggregation, self.subset_size, self.subset_source.generator)
+        network = self.target_qvalue_network
+        if self.aggregation != "subset":
+            return aggregate_critics(self._qvalues(network, tensordict), self.aggregation)
+        members = draw_members(network.num_critics, self.subset_size, self.subset_source.generator)
+        return self._qvalues(network, tensordict, members.to(self.expectile.device)).amin(-1)
 
     @torch.no_grad()
     def state_values(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """V(s) and V(s') of a batch, ``[*B]`` each, in one evaluation without gradients."""
-        rows = (tensordict, tensordict.get("next"))
-        keys = self.value_network.in_keys
-        pairs = {key: torch.stack([row.get(key) for row in rows]) for key in keys}
-        value, next_value = self._state_value(TensorDict(pairs, [2, *tensordict.batch_size]))
+        following = tensordict.get("next")
+        pairs = {key: torch.stack([tensordict[key], following[key]]) for key in self.value_network.in_keys}
+        value, next_value = self._state_value(pairs)
         return value, next_value
 
     def value_loss(
@@ -207,8 +215,7 @@ class IQLLoss(BoundLoss):
             target_q = self.target_qvalue(tensordict) if target_q is None else target_q
             value = self._state_value(tensordict) if value is None else value
             advantage = target_q - value
-        distribution = self.actor_network.get_dist(tensordict.select(*self.actor_network.in_keys))
-        log_prob = distribution.log_prob(tensordict[self.tensor_keys.action])
+        log_prob = distribution(self.actor_network, tensordict).log_prob(tensordict[self.tensor_keys.action])
         if log_prob.shape != target_q.shape:
             raise ValueError(
                 f"The policy's log-probability has shape {list(log_prob.shape)} and the critics' values "

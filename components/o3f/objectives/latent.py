@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torchrl.objectives import LossModule
 
 from o3f.modules import EnsembleQValue, GenericEnsemble, fit_normalisers
 from o3f.objectives.base import BoundLoss
+from o3f.objectives.evaluate import critic_values, replaced, written
 
 
 class LatentLoss(BoundLoss):
@@ -114,17 +114,14 @@ class LatentLoss(BoundLoss):
         return now, [keys.reward, keys.done, keys.terminated, *acting]
 
     def _latent(self, network: TensorDictModule, tensordict: TensorDictBase) -> Tensor:
-        latent: Tensor = network(tensordict.select(*network.in_keys)).get(self.tensor_keys.latent)
-        return latent
+        return written(network, tensordict, self.tensor_keys.latent)
 
     def _decode(self, network: TensorDictModule, tensordict: TensorDictBase, latent: Tensor) -> Tensor:
-        inputs = tensordict.select(*network.in_keys, strict=False).set(self.tensor_keys.latent, latent)
-        action: Tensor = network(inputs).get(self.tensor_keys.action)
-        return action
+        inputs = replaced(network, tensordict, self.tensor_keys.latent, latent)
+        return written(network, inputs, self.tensor_keys.action)
 
     def _state_value(self, network: TensorDictModule, tensordict: TensorDictBase) -> Tensor:
-        value: Tensor = network(tensordict.select(*network.in_keys)).get(self.tensor_keys.value)
-        return value.squeeze(-1)
+        return written(network, tensordict, self.tensor_keys.value).squeeze(-1)
 
     def _qvalues(
         self,
@@ -133,13 +130,8 @@ class LatentLoss(BoundLoss):
         action: Tensor | None = None,
         members: Tensor | None = None,
     ) -> Tensor:
-        inputs = tensordict.select(*network.in_keys, strict=False)
-        if action is not None:
-            inputs = inputs.set(self.tensor_keys.action, action)
-        if members is not None and isinstance(network, EnsembleQValue):
-            return network.values(torch.cat([inputs.get(key) for key in network.in_keys], -1), members)
-        values: Tensor = network(inputs).get(self.tensor_keys.state_action_value)
-        return values if members is None else values.index_select(-1, members)
+        inputs = tensordict if action is None else replaced(network, tensordict, self.tensor_keys.action, action)
+        return critic_values(network, inputs, self.tensor_keys.state_action_value, members)
 
     @contextmanager
     def _constant_critics(self) -> Iterator[EnsembleQValue | GenericEnsemble]:

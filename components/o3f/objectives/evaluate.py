@@ -1,0 +1,94 @@
+"""What networks say of a batch, as tensors.
+
+A TensorDictModule reads and writes a TensorDict, which on a CPU takes longer than the arithmetic of a small
+network's head. A loss wants the numbers alone, so where a network is known to do nothing else than to call a
+module on tensors, the module is called; any other network is used through its TensorDict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule
+from torch import Tensor
+
+from o3f.modules import EnsembleQValue
+
+Entries: TypeAlias = TensorDictBase | Mapping[NestedKey, Tensor]
+
+
+def outputs(network: Any, tensordict: Entries) -> tuple[Tensor, ...]:
+    """What ``network`` would write, in the order of its ``out_keys``; ``tensordict`` stays as it is.
+
+    Args:
+        network: a TensorDictModule of any kind.
+        tensordict: a batch ``[*B]``, or a mapping with tensors of the same batch shape.
+    """
+    if not _is_plain(network):
+        written = network(_selected(network, tensordict))
+        return tuple(written.get(key) for key in network.out_keys)
+    result: Any = network.module(*(tensordict[key] for key in network.in_keys))
+    return result if isinstance(result, tuple) else (result,)
+
+
+def written(network: Any, tensordict: Entries, key: NestedKey) -> Tensor:
+    """The entry ``key`` of what ``network`` would write."""
+    value: Tensor = outputs(network, tensordict)[network.out_keys.index(key)]
+    return value
+
+
+def replaced(network: Any, tensordict: TensorDictBase, key: NestedKey, value: Tensor) -> dict[NestedKey, Tensor]:
+    """The inputs of ``network``, with ``value`` under ``key`` instead of the batch's own.
+
+    A value of shape ``[*B, K, ...]`` makes ``[*B, K]`` the batch shape of all inputs.
+    """
+    inputs = {name: tensordict[name] for name in network.in_keys if name != key}
+    if value.ndim > tensordict.ndim + 1:
+        inputs = {name: entry.unsqueeze(-2).expand(*value.shape[:-1], -1) for name, entry in inputs.items()}
+    return {**inputs, key: value}
+
+
+def critic_values(network: Any, tensordict: Entries, key: NestedKey, members: Tensor | None = None) -> Tensor:
+    """What the critics of an ensemble say, ``[*B, m]``, or those among ``members`` ``[k]`` alone, ``[*B, k]``.
+
+    Args:
+        network: an :class:`~o3f.modules.EnsembleQValue`, which leaves out the others, or another ensemble.
+        tensordict: as in :func:`outputs`.
+        key: the entry the ensemble writes.
+        members: indices.
+    """
+    if type(network) is EnsembleQValue and not _hooked(network):
+        return network.values(torch.cat([tensordict[name] for name in network.in_keys], -1), members)
+    values: Tensor = network(_selected(network, tensordict)).get(key)
+    return values if members is None else values.index_select(-1, members)
+
+
+def distribution(actor: Any, tensordict: Entries) -> Any:
+    """The distribution of a probabilistic policy's actions."""
+    parts = list(getattr(actor, "module", ()))
+    if len(parts) != 2 or not _is_plain(parts[0]) or not isinstance(parts[1], ProbabilisticTensorDictModule):
+        return actor.get_dist(_selected(actor, tensordict))
+    network, last = parts
+    written = dict(zip(network.out_keys, outputs(network, tensordict), strict=True))
+    return last.get_dist(written)  # pyright: ignore[reportArgumentType]  (it only looks its keys up)
+
+
+def _is_plain(network: Any) -> bool:
+    """Whether a call of the network is a call of its module on the tensors of its ``in_keys``, and no more."""
+    exact = type(network) is TensorDictModule and network.inplace is True
+    return exact and not (network._kwargs or network.method or network.method_kwargs or _hooked(network))
+
+
+def _hooked(network: Any) -> bool:
+    return bool(network._forward_hooks or network._forward_pre_hooks)
+
+
+def _selected(network: Any, tensordict: Entries) -> TensorDictBase:
+    """The network's inputs in a TensorDict of its own."""
+    if isinstance(tensordict, TensorDictBase):
+        return tensordict.select(*network.in_keys)
+    inputs = {key: tensordict[key] for key in network.in_keys}
+    return TensorDict(inputs, next(iter(inputs.values())).shape[:-1])
