@@ -1,0 +1,1 @@
+"""What recipes/benchmark.py compares: one file a contender, and the worker process that runs it."""
