@@ -78,10 +78,10 @@ def test_parts_of_the_plain_learners() -> None:
         [1 + 2 * DISCOUNT, 1.0]
     )
     target, network = mlp(1, 1), mlp(1, 1)
-    torch.nn.init.constant_(target[0].weight, 0.0)
-    torch.nn.init.constant_(network[0].weight, 4.0)
+    torch.nn.init.constant_(next(target.parameters()), 0.0)
+    torch.nn.init.constant_(next(network.parameters()), 4.0)
     follow([target], [network], 0.25)
-    assert target[0].weight.item() == 1.0
+    assert next(target.parameters()).item() == 1.0
 
 
 # ------------------------------------------------------------------------------------------- the workers

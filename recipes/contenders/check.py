@@ -71,9 +71,9 @@ def parameters_of(learner: Learner) -> list[Tensor]:
     found: list[Tensor] = []
     for name in NETWORKS:
         network = learner.loss.__dict__.get(f"{name}_network")
-        found += [] if network is None else linear(network)
-        extra = [p for key, p in network.named_parameters() if key.endswith("log_std")] if name == "actor" else []
-        found += extra
+        if network is not None:
+            found += linear(network)
+            found += [p for key, p in network.named_parameters() if name == "actor" and key.endswith("log_std")]
     for ensemble in (learner.loss.qvalue_network, learner.loss.target_qvalue_network):
         for member in range(ensemble.num_critics):
             for weight, bias in zip(ensemble.weights, ensemble.biases, strict=True):

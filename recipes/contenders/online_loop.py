@@ -36,7 +36,8 @@ def stepper(exploration: str, updates: int) -> tuple[Callable[[], int], Callable
     config = settings(exploration)
     torch.manual_seed(0)
     learner = learner_for("iql5")
-    actor = make_actor(learner.policy, learner.critic, config.exploration, learner.policy.spec["action"])
+    policy: Any = learner.policy
+    actor = make_actor(policy, learner.critic, config.exploration, policy.spec["action"])
     buffer = make_buffer(rows_of(transitions()), online_capacity=CAPACITY, batch_size=BATCH)
     rule = RewardRule(**config.task.reward)
     schedule = build.schedule(config, learner, actor)

@@ -44,7 +44,7 @@ def make_loss(num_critics: int) -> Any:
     actor = ProbabilisticActor(
         module=TensorDictModule(layers, in_keys=["observation"], out_keys=["loc", "scale"]),
         in_keys=["loc", "scale"],
-        spec=Bounded(-1.0, 1.0, (ACTION_DIM,)),
+        spec=Bounded(-1.0, 1.0, torch.Size((ACTION_DIM,))),
         distribution_class=TanhNormal,
         distribution_kwargs={"low": -torch.ones(ACTION_DIM), "high": torch.ones(ACTION_DIM), "tanh_loc": False},
     )
