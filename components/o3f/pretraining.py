@@ -85,7 +85,7 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
 def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
     """Give a learner the state of another run's, which must be finished and have the same hyper-parameters.
 
-    Only ``algorithm.actor_decay_steps`` may differ, and SAC may start from CQL (``transfer`` says what it
+    Only ``algorithm.actor_decay_steps`` and ``compile`` may differ, and SAC may start from CQL (``transfer`` says what it
     takes over beside policy and critics). Another environment or reward rule only warns.
 
     Args:
@@ -132,7 +132,7 @@ def _difference(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) ->
     for part in key.split("."):
         pair = [settings[part] for settings in pair]
     before, after = ({key: settings} for settings in pair)
-    return config_difference(before, after, free_keys=FREE_KEYS | {"algorithm.actor_decay_steps"})
+    return config_difference(before, after, free_keys=FREE_KEYS | {"algorithm.actor_decay_steps", "algorithm.compile"})
 
 
 def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
