@@ -85,8 +85,8 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
 def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
     """Give a learner the state of another run's, which must be finished and have the same hyper-parameters.
 
-    Only ``algorithm.actor_decay_steps`` and ``compile`` may differ, and SAC may start from CQL (``transfer`` says what it
-    takes over beside policy and critics). Another environment or reward rule only warns.
+    Only ``algorithm.actor_decay_steps`` and ``compile`` may differ, and SAC may start from CQL (``transfer`` says
+    what it takes over beside policy and critics). Another environment or reward rule only warns.
 
     Args:
         learner: built from ``config``.

@@ -16,6 +16,7 @@ from torchrl.data import Composite, TensorSpec
 from o3f.modules.keys import key_list
 from o3f.modules.mlp import Init, initialise_
 from o3f.modules.normalisation import Normaliser
+from o3f.modules.stacked_layers import stacked_layers
 
 if TYPE_CHECKING:
     from o3f.modules.generic_ensemble import GenericEnsemble
@@ -125,19 +126,25 @@ class EnsembleQValue(TensorDictModuleBase):
         """
         if self.normaliser is not None:
             inputs = self.normaliser(inputs)
-        count = self.num_critics if members is None else members.numel()
         batch = inputs.shape[:-1]
-        hidden = inputs.reshape(batch.numel(), inputs.shape[-1]).expand(count, -1, -1)
-        last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.baddbmm(_of(bias, members), hidden, _of(weight, members))
-            if layer == last:
-                break
-            if len(self.norm_weights):
-                hidden = F.layer_norm(hidden, hidden.shape[-1:])
-                hidden = hidden * _of(self.norm_weights[layer], members) + _of(self.norm_biases[layer], members)
+        flat = inputs.reshape(batch.numel(), inputs.shape[-1])
+        weights, biases = ([_of(value, members) for value in stack] for stack in (self.weights, self.biases))
+        if len(self.norm_weights):
+            values = self._normed(flat, weights, biases, members)
+        else:
+            values = stacked_layers(flat, weights, biases)
+        return values.squeeze(-1).T.reshape(*batch, len(weights[0]))
+
+    def _normed(
+        self, inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], members: Tensor | None
+    ) -> Tensor:
+        """The layers with LayerNorm before every ReLU: ``[B, in] -> [k, B, 1]``."""
+        hidden = inputs.expand(len(weights[0]), -1, -1)
+        for layer, (gain, offset) in enumerate(zip(self.norm_weights, self.norm_biases, strict=True)):
+            hidden = torch.baddbmm(biases[layer], hidden, weights[layer])
+            hidden = F.layer_norm(hidden, hidden.shape[-1:]) * _of(gain, members) + _of(offset, members)
             hidden = hidden.relu_()
-        return hidden.squeeze(-1).T.reshape(*batch, count)
+        return torch.baddbmm(biases[-1], hidden, weights[-1])
 
     @classmethod
     def from_specs(cls, observation_spec: TensorSpec, action_spec: TensorSpec, **kwargs: Any) -> EnsembleQValue:

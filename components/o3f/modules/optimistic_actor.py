@@ -37,7 +37,8 @@ class OptimisticActor(TensorDictModuleBase):
     The three parts can be replaced: ``sampler`` (action to candidates ``[*B, N, A]``), ``scorer`` (values
     ``[*B, N, m]`` to scores ``[*B, N]``) and ``selector`` (scores to action ``[*B, A]``). Scoring takes at
     most ``chunk_size`` (state, candidate) pairs at a time, so beyond inputs and values it needs about
-    ``chunk_size * (O + A + 2 * m * width)`` numbers: at most 180 MB for five critics of width 256 by default.
+    ``chunk_size * (O + A + 2 * m * width)`` numbers: about 11 MB for five critics of width 256 by default,
+    which a CPU's cache holds; on a GPU larger chunks are faster.
 
     Args:
         policy: module that writes ``action_key`` ``[*B, A]``.
@@ -88,7 +89,7 @@ class OptimisticActor(TensorDictModuleBase):
         generator: torch.Generator | None = None,
         return_candidates: bool = False,
         optimistic_eval: bool = False,
-        chunk_size: int = 2**14,
+        chunk_size: int = 2**10,
         action_key: NestedKey = "action",
     ) -> None:
         super().__init__()
