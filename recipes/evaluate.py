@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
@@ -12,8 +12,10 @@ from rich.table import Table
 from tensordict.nn import TensorDictModuleBase
 
 from o3f import build
+from o3f.algorithms import Learner
 from o3f.config import recipe
 from o3f.evaluation import evaluate
+from o3f.exploration import make_actor
 from o3f.files import write_text
 from o3f.modules import OptimisticActor
 from o3f.reporting import summarise
@@ -42,8 +44,7 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     trained, learner = build.load_run(folder)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
-        sigma = (trained.get("exploration") or trained.task).get("sigma", trained.task.sigma)
-        actors["optimistic"] = OptimisticActor(learner.policy, learner.critic, sigma=sigma, optimistic_eval=True)
+        actors["optimistic"] = optimistic_actor(trained, learner)
     acting = {}
     for name, actor in actors.items():
         env = build.env_config(trained)
@@ -53,6 +54,17 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
         if config.video is not None:
             record_video(actor, env, Path(config.video) / f"{name}.mp4", seed=config.seed)
     return {"episodes": config.episodes, "seed": config.seed, "acting": acting}
+
+
+def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:
+    """The choice the run collected with; O3F's where it collected in another way, or not at all."""
+    exploration = trained.get("exploration") or {"kind": "offline"}
+    if "candidates" not in exploration:
+        return OptimisticActor(learner.policy, learner.critic, sigma=trained.task.sigma, optimistic_eval=True)
+    actor = make_actor(learner.policy, learner.critic, exploration, learner.policy.spec["action"])
+    chooser = cast(OptimisticActor, actor)
+    chooser.optimistic_eval = True
+    return chooser
 
 
 def cells(values: dict[str, Any]) -> list[str]:

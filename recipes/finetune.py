@@ -50,6 +50,8 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     online = config.online
     learner = build.learner(config)
     actor = make_actor(learner.policy, learner.critic, config.exploration, learner.policy.spec["action"])
+    schedule = build.schedule(config, learner, actor)
+    build.change_objective(learner, actor, config)
     buffer, reward_rule, facts = build.buffer(
         config,
         online_capacity=online.steps,
@@ -61,8 +63,6 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     state = {"step": 0, "episode": 0, "saved": 0}
     rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
     components = {"learner": learner, "buffer": rows, "state": state}
-    schedule = build.schedule(config, learner, actor)
-    build.change_objective(learner, actor, config)
     resumed = load_latest(run.checkpoints, components) is not None
     if not resumed:
         start_learner(learner, buffer, config, facts)

@@ -183,7 +183,7 @@ def test_only_known_actors_are_exported() -> None:
     normalised = torch.nn.Sequential(torch.nn.LayerNorm(3), torch.nn.Linear(3, 4), NormalParamExtractor())
     with pytest.raises(ValueError, match="Only Linear layers"):
         gaussian_mlp_from_actor(actor(normalised))
-    with pytest.raises(ValueError, match=r"found a LatentPolicy.*kind: run"):
+    with pytest.raises(ValueError, match=r"found a LatentPolicy.*kind=run"):
         gaussian_mlp_from_actor(latent_policy(3, 2, hidden_sizes=(4,)))
 
 

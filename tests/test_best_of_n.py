@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 
 from o3f.algorithms import make_learner
-from o3f.modules import EnsembleQValue, OptimisticActor, gaussian_policy
+from o3f.modules import EnsembleQValue, OptimisticActor, gaussian_policy, latent_policy, tanh_gaussian_policy
 from o3f.objectives import BestOfNValue, DistillationLoss
 
 SIZES = {"hidden_sizes": (8,)}
@@ -50,7 +50,7 @@ def test_distillation_is_the_likelihood_of_the_chosen_action():
     torch.manual_seed(9)
     loss = DistillationLoss(policy, actor, weight=0.5)(rows)
     torch.manual_seed(9)
-    chosen = again(rows.select("observation"))["action"]
+    chosen = again(rows.select("observation"))["action"].clamp(-0.99, 0.99)
     loc, scale = (policy.get_dist(rows).base_dist.loc, policy.get_dist(rows).base_dist.scale)
     log_prob = -0.5 * ((chosen - loc) / scale) ** 2 - scale.log() - 0.918939
     assert loss.item() == pytest.approx(-0.5 * log_prob.sum(-1).mean().item(), rel=1e-5)
@@ -100,3 +100,19 @@ def test_learners_use_them_only_when_asked(name: str):
     assert not same(plain[1], with_value[1])
     assert same(plain[1], with_term[1])
     assert not same(plain[0], with_term[0])
+
+
+def test_a_saturated_latent_policy_still_has_a_gradient():
+    torch.manual_seed(0)
+    policy, critic = latent_policy(3, 2, hidden_sizes=(8,)), EnsembleQValue(3, 2, 3, (8,))
+    policy.decoder.module.action_normaliser.loc.fill_(3.0)  # far beyond the bounds
+    loss = DistillationLoss(policy, OptimisticActor(policy, critic, 7, 0.3))(batch())
+    loss.backward()
+    assert loss.item() > 2
+    assert max(p.grad.abs().max() for p in policy.actor.parameters()) > 1e-3
+
+
+def test_a_tanh_policy_is_not_asked_for_the_bounds():
+    policy, critic = tanh_gaussian_policy(3, 2, (8,)), EnsembleQValue(3, 2, 3, (8,))
+    loss = DistillationLoss(policy, OptimisticActor(policy, critic, 50, 5.0))(batch())
+    assert loss.item() < 30

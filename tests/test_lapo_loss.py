@@ -485,3 +485,15 @@ def test_normalisers_of_all_networks_are_fitted_alike() -> None:
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_loss(**arguments)
+
+
+def test_statistics_fitted_after_a_change_of_type_are_saved() -> None:
+    """``to`` replaces buffers: the networks must go on with those that ``state_dict`` shows."""
+    loss = make_loss(fitted=False).to(torch.bfloat16).to(torch.float32)
+    rows = TensorDict({"observation": torch.randn(50, 3) * 4 + 1, "action": torch.rand(50, 2)}, [50])
+    loss.fit_normalisers(rows)
+    other = make_loss(fitted=False)
+    other.load_state_dict(loss.state_dict())
+    latents = [each.actor_network(rows.clone())["latent"] for each in (loss, other)]
+    torch.testing.assert_close(*latents, rtol=0, atol=0)
+    assert loss.actor_network.module.normaliser.loc.abs().min() > 0.1

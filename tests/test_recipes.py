@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -323,6 +324,14 @@ def test_unknown_keys_end_with_exit_code_2(recipe: str, capsys: pytest.CaptureFi
         ("exploration.sigma=wide", "exploration.sigma must be"),
         ("exploration.num_candidates=0", "exploration.num_candidates must be"),
         ("exploration.centre=middle", "exploration=optimistic: centre must be one of"),
+        ("exploration.candidates=latent", "needs a policy that decodes latents: algorithm=lapo"),
+        ("exploration.candidates=cloud", "exploration.candidates: 'cloud' is not known"),
+        ("exploration.omega=big", "exploration.omega must be a number"),
+        ("+schedule.to.algorithm.expectle=0.8", "schedule.to: 'algorithm.expectle' is not known"),
+        ("schedule.kind=slow", "schedule.kind: 'slow' is not known"),
+        ("algorithm@offline_algorithm=cql", "offline_algorithm is for algorithm=sac alone"),
+        ("transfer.targets=maybe", "transfer.targets must be true or false, found 'maybe'"),
+        ("online.warmup_steps=60", "online.warmup_steps (60) must be less than online.steps (60)"),
         ("exploration.clip_margin=1", "exploration=optimistic: No action lies between"),
         ("exploration.kind=optimist", "exploration.kind: 'optimist' is not known. Did you mean optimistic"),
         ("algorithm.expectile=1", "expectile must be a number in (0, 1), found 1"),
@@ -389,3 +398,36 @@ def test_the_decay_of_pretraining_ends_with_it() -> None:
     decayed, renewed = (part(each, "learner")["optimisers"]["rest"] for each in (pretrained, folder))
     assert decayed["param_groups"][0]["lr"] < 3e-4 * 0.01
     assert renewed["param_groups"][0]["lr"] == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algorithm=lapo", "exploration.centre=sample_per_candidate"], "this one is deterministic"),
+        (["algorithm=lapo", "exploration.candidates=mixed"], "needs a policy that can be sampled"),
+        (["algorithm=lapo", "exploration.candidates=latent", "exploration.sigma=[0.1,0.1]"], "needs one, or 4"),
+        (
+            ["exploration=thompson", "online.distil_weight=0.5"],
+            "they need exploration=optimistic or ucb, found thompson",
+        ),
+        (["exploration=noise", "online.target_candidates=3"], "they need exploration=optimistic or ucb, found noise"),
+        (
+            ["exploration=matched_noise", "schedule=linear", "+schedule.to.exploration.sigma=0.1"],
+            "'exploration.sigma' is not known",
+        ),
+        (
+            ["algorithm=cql", "schedule=linear", "+schedule.to.algorithm.lagrange_threshold=0.5"],
+            "'algorithm.lagrange_threshold' is not known",
+        ),
+    ],
+)
+def test_combinations_that_cannot_be_meant_end_before_pretraining(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run("finetune", *TINY, *overrides)
+    assert not list(Path("runs").glob("pretrained-*"))
+
+
+def test_how_an_agent_was_watched_makes_it_no_other_agent() -> None:
+    run("finetune", *TINY)
+    run("finetune", *TINY, "exploration=noise", "evaluation.episodes=2", "offline.log_every=7")
+    assert len(list(Path("runs").glob("pretrained-*"))) == 1

@@ -60,9 +60,16 @@ def test_the_loss_follows() -> None:
         (("slow", {"expectile": 1.0}, 5), "schedule.kind: 'slow' is not known"),
         (("linear", {"expectle": 1.0}, 5), "schedule.to: 'expectle' is not known. Did you mean expectile?"),
         (("linear", {"expectile": 1.0}, 0), r"schedule.steps must be a whole number in \[1, inf\), found 0"),
+        (("linear", {"expectile": 1.85}, 5), r"schedule.to.expectile must be a number in \(0, 1\), found 1.85"),
+        (("linear", {"expectile": "high"}, 5), r"schedule.to.expectile must be a number"),
         (("abrupt", {}, 5), r"changes nothing.*schedule.to.expectile=VALUE"),
     ],
 )
 def test_errors(arguments, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Schedule(*arguments, {"expectile": torch.tensor(0.7)})
+
+
+def test_the_range_belongs_to_the_last_part_of_a_name() -> None:
+    with pytest.raises(ConfigError, match=r"schedule.to.exploration.sigma must be a number in \[0, inf\), found -1"):
+        Schedule("abrupt", {"exploration.sigma": -1}, 5, {"exploration.sigma": torch.tensor(0.2)})

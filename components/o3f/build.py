@@ -17,7 +17,7 @@ from o3f.algorithms import Learner, make_learner
 from o3f.checkpoint import load_component
 from o3f.data import RewardRule, check_environment, dataset_info, load_minari, make_buffer, open_dataset
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
-from o3f.exploration import coefficients
+from o3f.exploration import coefficients, make_actor
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
 from o3f.options import require
@@ -107,26 +107,35 @@ def buffer(
 
 def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) -> Schedule:
     """The coefficients' course over the online steps; O3F's is that none changes."""
-    groups = {"algorithm": learner.coefficients, "exploration": coefficients(actor)}
+    # The sigma of matched noise is not that of the configuration, so a final value could not be meant.
+    acting = {} if config.exploration.kind == "matched_noise" else coefficients(actor)
+    groups = {"algorithm": learner.coefficients, "exploration": acting}
     named = {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
     to = {name: value for name, value in leaves(plain(config.schedule.to)).items() if value != {}}
     return Schedule(config.schedule.kind, to, config.schedule.steps, named)
 
 
 def change_objective(learner: Learner, actor: TensorDictModuleBase, config: DictConfig) -> None:
-    """Install what changes more than acting, where it is asked for."""
-    online = config.online
-    if online.distil_weight or online.target_candidates:
-        require(
-            isinstance(actor, OptimisticActor),
-            "online.distil_weight and online.target_candidates need an exploration kind with candidates:"
-            f" exploration=optimistic, found {config.exploration.kind}.",
-        )
+    """Install what changes more than acting, where it is asked for.
+
+    Raises:
+        ConfigError: the actor's choice is not the critics' alone.
+    """
+    online, kind = config.online, config.exploration.kind
+    require(
+        kind in ("optimistic", "ucb") or not (online.distil_weight or online.target_candidates),
+        "online.distil_weight and online.target_candidates train on what the critics choose: they need"
+        f" exploration=optimistic or ucb, found {kind}.",
+    )
     if online.distil_weight:
         learner.actor_term = DistillationLoss(learner.policy, cast(OptimisticActor, actor), online.distil_weight)
     if online.target_candidates:
-        best = OptimisticActor(learner.policy, learner.critic, online.target_candidates, config.task.sigma)
-        learner.next_value = BestOfNValue(best, learner.target_critic)
+        fewer = {**config.exploration, "num_candidates": online.target_candidates}
+        best = make_actor(learner.policy, learner.critic, fewer, learner.policy.spec["action"])
+        rule: Any = getattr(learner, "config", None)
+        subset = getattr(rule, "subset_size", None)
+        aggregation: Any = getattr(rule, "aggregation", "min" if subset is None else "subset")
+        learner.next_value = BestOfNValue(cast(OptimisticActor, best), learner.target_critic, aggregation, subset or 2)
 
 
 def load_run(folder: str | Path) -> tuple[DictConfig, Learner]:

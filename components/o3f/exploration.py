@@ -80,10 +80,11 @@ def _check_numbers(options: Options, action_dim: int) -> None:
         sigmas = sigma if isinstance(sigma, list) else [sigma]
         for value in sigmas:
             require_range({"exploration": {"sigma": value}}, "exploration.sigma", "[0, inf)")
-        fits = not isinstance(sigma, list) or len(sigma) == action_dim
+        fits = not isinstance(sigma, list) or len(sigma) == action_dim or options.get("candidates") == "latent"
         require(fits, f"exploration.sigma: found {len(sigmas)} numbers for {action_dim} action dimensions.")
-    if "temperature" in options:
-        require_range({"exploration": options}, "exploration.temperature", "[0, inf)")
+    for name, interval in {"temperature": "[0, inf)", "omega": "(-inf, inf)", "clip_margin": "[0, inf)"}.items():
+        if name in options:
+            require_range({"exploration": options}, f"exploration.{name}", interval)
 
 
 def _plain(value: Any) -> Any:
@@ -91,12 +92,17 @@ def _plain(value: Any) -> Any:
 
 
 def _gaussian(policy: Module, options: Options) -> Module:
+    if options["centre"] == "sample_per_candidate" and not hasattr(policy, "get_dist"):
+        raise ValueError("centre=sample_per_candidate needs a policy that can be sampled; this one is deterministic.")
     return GaussianCandidates(**options)
 
 
 def _mixed(policy: Module, options: Options) -> Module:
     if options.pop("centre") != "sample" or options.pop("include_base"):
-        raise ValueError("candidates=mixed has the policy's sample as its centre and among the candidates.")
+        raise ValueError(
+            "candidates=mixed has a sample of the policy as its centre and among the candidates:"
+            " leave centre=sample and include_base=false."
+        )
     if not hasattr(policy, "get_dist"):
         raise ValueError("candidates=mixed needs a policy that can be sampled; this algorithm's is deterministic.")
     return MixedCandidates(**options)
@@ -108,6 +114,11 @@ def _latent(policy: Module, options: Options) -> Module:
     if not isinstance(policy, LatentPolicy):
         raise ValueError("candidates=latent needs a policy that decodes latents: algorithm=lapo.")
     actor: Any = policy.actor.module
+    size, sigma = actor.network[-1].out_features, options["sigma"]
+    if isinstance(sigma, list) and len(sigma) != size:
+        raise ValueError(
+            f"sigma has {len(sigma)} numbers; with candidates=latent it needs one, or {size}: the latent's."
+        )
     return LatentCandidates(policy.decoder, max_latent=actor.max_latent, **options)
 
 

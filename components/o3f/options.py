@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from o3f.errors import ConfigError
@@ -19,12 +19,12 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def require_range(config: Mapping[Any, Any], key: str, interval: str, *, integer: bool = False) -> None:
+def require_range(config: Mapping[Any, Any], key: str | Sequence[str], interval: str, *, integer: bool = False) -> None:
     """Raise :class:`~o3f.errors.ConfigError` unless the number at ``key`` lies in ``interval``.
 
     Args:
         config: nested configuration.
-        key: dotted.
+        key: dotted, or its parts where one of them has a dot.
         interval: as written in mathematics: ``(0, 1)``, ``[0, inf)``, ...
         integer: whether it must be a whole number.
 
@@ -35,8 +35,9 @@ def require_range(config: Mapping[Any, Any], key: str, interval: str, *, integer
         o3f.errors.ConfigError: algorithm.expectile must be a number in (0, 1), found 1.5.
     """
     value: Any = config
-    for part in key.split("."):
+    for part in key.split(".") if isinstance(key, str) else key:
         value = value[part]
+    key = key if isinstance(key, str) else ".".join(key)
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     kind = "whole number" if integer else "number"
     fits = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)

@@ -23,6 +23,17 @@ from o3f.run_checks import check_offline
 from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, run_path
 from o3f.runs import RunFolder
 
+#: How pre-training is watched and saved, which changes nothing in its result.
+WATCHING_KEYS = frozenset(
+    {
+        *("evaluation.episodes", "evaluation.seed", "evaluation.q_bias_episodes"),
+        *("offline.evaluate_every", "offline.checkpoint_every", "offline.log_every"),
+    }
+)
+
+#: What SAC and the CQL agent it starts from must share.
+NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm")
+
 #: Parts of a fine-tuning configuration that its pre-training does not depend on.
 ONLINE_KEYS = ("exploration", "online", "pretrained", "schedule", "offline_algorithm", "transfer")
 
@@ -63,13 +74,24 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
         The run folder.
     """
     offline = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key not in ONLINE_KEYS]))
-    offline["algorithm"] = plain(config)["algorithm" if not config.get("offline_algorithm") else "offline_algorithm"]
+    offline["algorithm"] = offline_algorithm(plain(config))
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
     offline |= {"resume": "auto", "name": "pretrained"}
-    facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | {"seed"}}
+    facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | WATCHING_KEYS | {"seed"}}
     digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
-    return pretrain(OmegaConf.create(offline | {"name": f"pretrained-{digest[:10]}"}), timeout=-1)
+    offline |= {"name": f"pretrained-{digest[:10]}"}
+    if _is_finished(run_path(offline), offline, data):
+        return run_path(offline)
+    return pretrain(OmegaConf.create(offline), timeout=-1)
+
+
+def offline_algorithm(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the algorithm to pre-train with; where it is another one, its networks are those of the online one."""
+    online = dict(settings["algorithm"])
+    if not settings.get("offline_algorithm"):
+        return online
+    return {**settings["offline_algorithm"], **{key: online[key] for key in NETWORK_KEYS}}
 
 
 def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
@@ -79,7 +101,9 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
     facts = json.loads((folder / "env.json").read_text(encoding="utf-8"))
     theirs = plain(OmegaConf.load(folder / "config.yaml"))
     theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
-    return all(facts.get(key) == value for key, value in data.items()) and not config_difference(theirs, settings)
+    return all(facts.get(key) == value for key, value in data.items()) and not config_difference(
+        theirs, settings, free_keys=FREE_KEYS | WATCHING_KEYS
+    )
 
 
 def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
@@ -121,7 +145,8 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
         else:
             learner.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"pretrained={folder} has networks of other sizes; it {trained_in}\n{error}") from error
+        why = f"; it {trained_in}" if changed else ""
+        raise ConfigError(f"pretrained={folder} has networks of other sizes{why}\n{error}") from error
     if changed:
         warnings.warn(f"pretrained={folder} {trained_in}", stacklevel=2)
 

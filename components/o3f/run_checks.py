@@ -45,9 +45,26 @@ def check_online(config: DictConfig) -> None:
             f"online.{key} ({config.online[key]}) must be less than online.steps ({config.online.steps}):"
             " nothing is learned before.",
         )
+    check_transfer(config)
     decay = config.algorithm.get("actor_decay_steps")
     require(
         config.pretrained != "auto" or config.dataset.id == "none" or decay is None,
         "algorithm.actor_decay_steps would leave the actor a learning rate of zero online: pre-train with it"
         " by itself, then fine-tune with algorithm.actor_decay_steps=null pretrained=RUN_FOLDER.",
     )
+
+
+def check_transfer(config: DictConfig) -> None:
+    """Check that the agent to start from is one that the online algorithm can start from.
+
+    Raises:
+        ConfigError: for another pair than SAC from CQL, or a key of ``transfer`` that is not true or false.
+    """
+    offline = config.get("offline_algorithm")
+    require(
+        not offline or (offline.name, config.algorithm.name) == ("cql", "sac"),
+        "offline_algorithm is for algorithm=sac alone, which can start from algorithm@offline_algorithm=cql; found"
+        f" algorithm={config.algorithm.name}. Any other algorithm starts from itself: leave offline_algorithm out.",
+    )
+    for key, value in config.transfer.items():
+        require(isinstance(value, bool), f"transfer.{key} must be true or false, found {value!r}.")

@@ -13,6 +13,19 @@ from o3f.options import check_keys, require, require_range
 Kind = Literal["same", "abrupt", "linear"]
 
 
+#: Where each coefficient may lie.
+RANGES = {
+    "advantage_weight": "[0, 1]",
+    "conservative_weight": "[0, inf)",
+    "expectile": "(0, 1)",
+    "kl_weight": "[0, inf)",
+    "lam": "(0, inf)",
+    "min_weight": "[0, 1]",
+    "sigma": "[0, inf)",
+    "temperature": "[0, inf)",
+}
+
+
 class Schedule:
     r"""Moves coefficients from their values at the start to others, in place.
 
@@ -52,6 +65,9 @@ class Schedule:
             f"schedule={kind} changes nothing: name a coefficient and its final value, for example "
             f"+schedule.to.{min(coefficients, default='NAME')}=VALUE.",
         )
+        for name, value in to.items():
+            interval = RANGES.get(name.rpartition(".")[2], "(-inf, inf)")
+            require_range({"schedule": {"to": {name: value}}}, ("schedule", "to", name), interval)
         self.kind = kind
         self.steps = steps
         self._moves = [(coefficients[name], coefficients[name].clone(), value) for name, value in to.items()]

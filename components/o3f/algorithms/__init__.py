@@ -38,6 +38,7 @@ _ALGORITHMS: dict[str, tuple[type[Any], type[Any]]] = {
     "cql": (CQLConfig, CQLLearner),
     "iql": (IQLConfig, IQLLearner),
     "lapo": (LAPOConfig, LAPOLearner),
+    "lapo_original": (LAPOConfig, LAPOLearner),  # a name of its own for the run folder
     "sac": (SACConfig, SACLearner),
 }
 

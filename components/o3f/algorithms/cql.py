@@ -156,6 +156,14 @@ class CQLLearner(Learner):
             self.optimisers["lagrange"] = Adam([self.loss.log_multiplier], lr=rate, fused=True)
 
     @property
+    def coefficients(self) -> dict[str, Tensor]:
+        """Those a schedule may change; without a multiplier there is no threshold."""
+        named = super().coefficients
+        if self.config.lagrange is None:
+            del named["lagrange_threshold"]
+        return named
+
+    @property
     def entropy_weight(self) -> float | None:
         """The temperature, where the critics' targets count the policy's entropy."""
         return self.loss.alpha.item() if self.config.entropy_backup else None

@@ -33,7 +33,7 @@ def gaussian_mlp_from_actor(actor: TensorDictModuleBase) -> GaussianMLP:
     if not hasattr(actor, "get_dist"):
         raise ValueError(
             f"Only gaussian_policy and SAC actors can be exported, found a {type(actor).__name__}. A run's policy"
-            " of any kind can collect by itself: task.behaviour={kind: run, path: RUN_FOLDER}."
+            " of any kind can collect by itself: task.behaviour.kind=run task.behaviour.path=RUN_FOLDER."
         )
     gaussians = [module for module in actor.modules() if isinstance(module, TanhMeanGaussian)]
     *hidden, head = _linears(gaussians[0].mean if gaussians else actor)
@@ -60,7 +60,8 @@ def _linears(network: nn.Module) -> list[nn.Linear]:
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
     others = [layer for layer in layers if list(layer.parameters()) and not isinstance(layer, nn.Linear)]
     if not linears or others:
-        raise ValueError(f"Only Linear layers with ReLU between them can be exported, found {network}.")
+        found = sorted({type(layer).__name__ for layer in others})
+        raise ValueError(f"Only Linear layers with ReLU between them can be exported, found {', '.join(found)}.")
     return linears
 
 

@@ -58,9 +58,18 @@ class BoundLoss(LossModule):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Join networks and parameters of a copied or unpickled loss: tensordict has copied them apart."""
         super().__setstate__(state)
-        for key in self._modules:
-            if key.endswith("_params"):
-                name = key.removesuffix("_params")
+        self._join_all()
+
+    def _apply(self, fn: Any) -> Any:
+        """Join them after ``to`` as well, which replaces buffers."""
+        result = super()._apply(fn)
+        self._join_all()
+        return result
+
+    def _join_all(self) -> None:
+        for key, params in self._modules.items():
+            name = key.removesuffix("_params")
+            if key.endswith("_params") and params is not None and name in self.__dict__:
                 self._join(name, self.__dict__[name])
 
     @torch.no_grad()

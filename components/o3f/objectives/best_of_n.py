@@ -14,7 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f.modules import OptimisticActor
+from o3f.modules import LatentPolicy, OptimisticActor
 from o3f.modules.acting import evaluating
 from o3f.objectives.functional import Aggregation, aggregate_critics
 
@@ -27,20 +27,26 @@ class BestOfNValue:
 
     with the candidates c and their scores f of ``actor``, the target critics of ``target_critic`` and agg =
     ``aggregation``. Online critics choose and target critics evaluate, as in double Q-learning. Give the result
-    to a loss: ``loss.qvalue_loss(batch, next_value=best_of_n(batch))``.
+    to a loss: ``loss.qvalue_loss(batch, next_value=best_of_n(batch))``. There is no entropy in it.
 
     Args:
         actor: chooses the action.
         target_critic: writes ``[*B, m]`` as its last output.
         aggregation: one value out of m, see :func:`~o3f.objectives.aggregate_critics`.
+        subset_size: members that ``"subset"`` draws.
     """
 
     def __init__(
-        self, actor: OptimisticActor, target_critic: TensorDictModuleBase, aggregation: Aggregation = "min"
+        self,
+        actor: OptimisticActor,
+        target_critic: TensorDictModuleBase,
+        aggregation: Aggregation = "min",
+        subset_size: int = 2,
     ) -> None:
         self.actor = actor
         self.target_critic = target_critic
         self.aggregation: Aggregation = aggregation
+        self.subset_size = subset_size
 
     @torch.no_grad()
     def __call__(self, batch: TensorDictBase) -> Tensor:
@@ -48,7 +54,7 @@ class BestOfNValue:
         following = best_action(self.actor, batch["next"])
         with evaluating(self.target_critic):
             values = self.target_critic(following).get(self.target_critic.out_keys[-1])
-        return aggregate_critics(values, self.aggregation)
+        return aggregate_critics(values, self.aggregation, self.subset_size)
 
 
 class DistillationLoss:
@@ -59,23 +65,29 @@ class DistillationLoss:
         i^* = \mathrm{argmax}_i \, f_i(s)
 
     with w = ``weight`` and the candidates c and scores f of ``actor``. A deterministic policy (no ``get_dist``)
-    has the squared distance of its action instead of the negative log-likelihood, summed over action dimensions.
+    has the squared distance of its action instead of the negative log-likelihood, summed over action dimensions;
+    that of a :class:`~o3f.modules.LatentPolicy` before it is clipped, so that a gradient is left at the bounds.
 
     Args:
         policy: the policy to train.
         actor: chooses the action.
         weight: w, at least 0.
+        margin: distance that the chosen action keeps from -1 and 1, where the density of a tanh policy is not
+            finite.
 
     Raises:
         ValueError: if ``weight`` is negative.
     """
 
-    def __init__(self, policy: TensorDictModuleBase, actor: OptimisticActor, weight: float = 1.0) -> None:
+    def __init__(
+        self, policy: TensorDictModuleBase, actor: OptimisticActor, weight: float = 1.0, margin: float = 0.01
+    ) -> None:
         if weight < 0:
             raise ValueError(f"weight must not be negative, got {weight}.")
         self.policy = policy
         self.actor = actor
         self.weight = weight
+        self.margin = margin
 
     def __call__(self, batch: TensorDictBase) -> Tensor:
         """Return the loss, a scalar, for the states in ``batch`` ``[*B]``."""
@@ -84,7 +96,9 @@ class DistillationLoss:
         states = batch.select(*self.policy.in_keys)
         policy: Any = self.policy
         if hasattr(policy, "get_dist"):
-            loss = -policy.get_dist(states).log_prob(chosen)
+            loss = -policy.get_dist(states).log_prob(chosen.clamp(self.margin - 1, 1 - self.margin))
+        elif isinstance(policy, LatentPolicy):
+            loss = (policy.decoder(policy.actor(states)).get(key) - chosen).square().sum(-1)
         else:
             loss = (policy(states).get(key) - chosen).square().sum(-1)
         weighted: Tensor = self.weight * loss.mean()
