@@ -16,7 +16,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_compose_example_trains_and_fits_on_a_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, latent = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     datasets_folder(monkeypatch, tmp_path)
     with gymnasium.make("HalfCheetah-v5") as env:
@@ -36,6 +36,11 @@ def test_the_compose_example_trains_and_fits_on_a_screen(tmp_path: Path, monkeyp
     exec("for transition in" + loop, run)
     assert len(run["buffer"]) == 80 + 12
     assert all(not torch.equal(a, b) for a, b in zip(before, run["loss"].critic.parameters(), strict=True))
+
+    exec(latent + "SoftUpdate(loss, tau=0.005)\nlosses = loss(buffer.sample())\nacted = actor(buffer[:5])", run)
+    assert set(run["losses"].keys()) == set(run["loss"].out_keys)
+    assert run["acted"]["action"].abs().max() <= 1
+    assert run["loss"].actor_network.module.normaliser.loc.abs().max() > 0
 
 
 def test_every_file_and_command_named_exists() -> None:
