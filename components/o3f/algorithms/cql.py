@@ -25,6 +25,8 @@ from o3f.options import require_range
 class CQLConfig:
     """Hyper-parameters; the defaults are d3rlpy's, without the multiplier as in its script for the paper.
 
+    The policy's log-std is clipped to [-5, 2], where d3rlpy has [-20, 2].
+
     Args:
         hidden_sizes: widths of the hidden layers of every network.
         num_critics: m.

@@ -35,7 +35,8 @@ class SACLoss(ActorCriticLoss):
     with its keys and outputs. It differs in that the critics are one module, faster than copies under
     ``vmap``, whose Parameters stay the caller's; in ``aggregation`` (REDQ and RLPD: the minimum of 2 of 10
     targets), ``actor_aggregation`` and ``entropy_backup`` (RLPD leaves the entropy out on antmaze); and in
-    that the weights of a prioritised buffer count in all three losses.
+    that the weights of a prioritised buffer count in all three losses. As there, the temperature's loss is linear
+    in log α; the paper and d3rlpy have α itself.
 
     Args:
         actor_network: the policy, with ``get_dist``, of a reparameterised distribution.
