@@ -32,12 +32,12 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """Switch a module to evaluation mode (no dropout) and every part of it back to its own mode after."""
     training = [part for part in module.modules() if part.training]
     for part in training:
-        part.training = False
+        object.__setattr__(part, "training", False)  # nn.Module's own takes ten times as long
     try:
         yield
     finally:
         for part in training:
-            part.training = True
+            object.__setattr__(part, "training", True)
 
 
 def base_action(

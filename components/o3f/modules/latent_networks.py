@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
+from o3f.modules.tensor_module import TensorModule
 
 Device = torch.device | str | None
 
@@ -107,7 +108,7 @@ def latent_actor(
         raise ValueError(f"max_latent is {max_latent}; expected a positive bound of the latents.")
     network = mlp([observation_dim, *hidden_sizes, latent_dim], init=init, device=device)
     actor = LatentActor(Normaliser(observation_dim, [in_key], device), network, max_latent)
-    return TensorDictModule(actor, in_keys=[in_key], out_keys=[out_key])
+    return TensorModule(actor, in_keys=[in_key], out_keys=[out_key])
 
 
 def latent_encoder(
@@ -129,7 +130,7 @@ def latent_encoder(
     network = mlp([observation_dim + action_dim, *hidden_sizes, 2 * latent_dim], init=init, device=device)
     keys = [in_key, action_key]
     encoder = LatentEncoder(Normaliser(observation_dim + action_dim, keys, device), network)
-    return TensorDictModule(encoder, in_keys=keys, out_keys=list(out_keys))
+    return TensorModule(encoder, in_keys=keys, out_keys=list(out_keys))
 
 
 def latent_decoder(
@@ -159,4 +160,4 @@ def latent_decoder(
     """
     network = mlp([observation_dim + latent_dim, *hidden_sizes, action_dim], init=init, device=device)
     normalisers = Normaliser(observation_dim, [in_key], device), Normaliser(action_dim, [action_key], device)
-    return TensorDictModule(LatentDecoder(*normalisers, network), in_keys=[in_key, latent_key], out_keys=[action_key])
+    return TensorModule(LatentDecoder(*normalisers, network), in_keys=[in_key, latent_key], out_keys=[action_key])

@@ -14,6 +14,7 @@ from torchrl.envs.utils import ExplorationType
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
 from o3f.modules.mlp import Init, mlp
+from o3f.modules.tensor_module import TensorModule
 
 LogStdRule = Literal["clip", "sigmoid"]
 
@@ -124,7 +125,7 @@ def gaussian_policy(
     )
     bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
     return ProbabilisticActor(
-        TensorDictModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
+        TensorModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
         in_keys=["loc", "scale"],
         out_keys=[action_key],
         spec=Composite({action_key: bounds}),
@@ -156,4 +157,4 @@ def value_network(
         device: where the parameters live.
     """
     network = mlp([observation_dim, *hidden_sizes, 1], init=init, layer_norm=layer_norm, device=device)
-    return TensorDictModule(network, in_keys=[in_key], out_keys=[out_key])
+    return TensorModule(network, in_keys=[in_key], out_keys=[out_key])

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from tensordict import NestedKey
-from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
 from o3f.modules.mlp import Init, mlp
+from o3f.modules.tensor_module import TensorModule
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 
@@ -92,7 +92,7 @@ def tanh_gaussian_policy(
     network = TanhGaussian(sizes, init=init, layer_norm=layer_norm, log_std_bounds=log_std_bounds, device=device)
     bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
     return ProbabilisticActor(
-        TensorDictModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
+        TensorModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
         in_keys=["loc", "scale"],
         out_keys=[action_key],
         spec=Composite({action_key: bounds}),

@@ -16,6 +16,7 @@ from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule
 from torch import Tensor
 
 from o3f.modules import EnsembleQValue
+from o3f.modules.tensor_module import TensorModule
 
 Entries: TypeAlias = TensorDictBase | Mapping[NestedKey, Tensor]
 
@@ -78,7 +79,7 @@ def distribution(actor: Any, tensordict: Entries) -> Any:
 
 def _is_plain(network: Any) -> bool:
     """Whether a call of the network is a call of its module on the tensors of its ``in_keys``, and no more."""
-    exact = type(network) is TensorDictModule and network.inplace is True
+    exact = type(network) in (TensorDictModule, TensorModule) and network.inplace is True
     return exact and not (network._kwargs or network.method or network.method_kwargs or _hooked(network))
 
 
