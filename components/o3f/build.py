@@ -131,7 +131,8 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
         learner.actor_term = DistillationLoss(learner.policy, cast(OptimisticActor, actor), online.distil_weight)
     if online.target_candidates:
         fewer = {**config.exploration, "num_candidates": online.target_candidates}
-        best = make_actor(learner.policy, learner.critic, fewer, learner.policy.spec["action"])
+        policy: Any = learner.policy
+        best = make_actor(policy, learner.critic, fewer, policy.spec["action"])
         rule: Any = getattr(learner, "config", None)
         subset = getattr(rule, "subset_size", None)
         aggregation: Any = getattr(rule, "aggregation", "min" if subset is None else "subset")
