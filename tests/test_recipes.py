@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -431,3 +433,14 @@ def test_how_an_agent_was_watched_makes_it_no_other_agent() -> None:
     run("finetune", *TINY)
     run("finetune", *TINY, "exploration=noise", "evaluation.episodes=2", "offline.log_every=7")
     assert len(list(Path("runs").glob("pretrained-*"))) == 1
+
+
+def test_statistics_come_from_the_dataset_before_the_first_update() -> None:
+    """Offline, and where a run from scratch has a dataset; fine-tuning goes on with those of the pre-training."""
+    with h5py.File(next(Path(os.environ["MINARI_DATASETS_PATH"]).rglob("main_data.hdf5"))) as file:
+        seen = np.concatenate([file[name]["observations"][:-1] for name in file]).mean(0)
+    scratch = run("finetune", *TINY, "algorithm=lapo", "pretrained=none", "name=scratch")
+    tuned = run("finetune", *TINY, "algorithm=lapo")
+    for folder in (scratch, tuned):
+        found = part(folder, "learner")["loss"]["actor_network_params.module.normaliser.loc"]
+        np.testing.assert_allclose(found, seen, rtol=1e-4, atol=1e-5)
