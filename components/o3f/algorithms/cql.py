@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from o3f.algorithms.learner import Learner, minimise
-from o3f.modules import EnsembleQValue, tanh_gaussian_policy
+from o3f.algorithms.sac import soft_networks
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
 from o3f.objectives.conservative import Lagrange
@@ -118,20 +118,8 @@ class CQLLearner(Learner):
         device: torch.device | str | None = None,
     ) -> None:
         config = config or CQLConfig()
-        sizes = tuple(config.hidden_sizes)
         self.config = config
-        self.policy = tanh_gaussian_policy(
-            observation_dim, action_dim, sizes, init=config.init, layer_norm=config.actor_layer_norm, device=device
-        )
-        self.critic = EnsembleQValue(
-            observation_dim,
-            action_dim,
-            config.num_critics,
-            sizes,
-            layer_norm=config.layer_norm,
-            init=config.init,
-            device=device,
-        )
+        self.policy, self.critic = soft_networks(observation_dim, action_dim, config, device)
         self.loss = CQLLoss(
             self.policy,
             self.critic,

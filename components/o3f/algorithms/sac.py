@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torch.optim import Adam
+from torchrl.modules import ProbabilisticActor
 
 from o3f.algorithms.learner import Learner, minimise
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
@@ -68,6 +69,33 @@ class SACConfig:
         require_range(values, "learning_rate", "(0, inf)")
 
 
+def soft_networks(
+    observation_dim: int, action_dim: int, config: Any, device: torch.device | str | None
+) -> tuple[ProbabilisticActor, EnsembleQValue]:
+    """Build the policy and the critics that SAC and CQL share, so that one can start from the other.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        config: a :class:`SACConfig` or a :class:`~o3f.algorithms.CQLConfig`.
+        device: of both.
+    """
+    sizes, init = tuple(config.hidden_sizes), config.init
+    policy = tanh_gaussian_policy(
+        observation_dim, action_dim, sizes, init=init, layer_norm=config.actor_layer_norm, device=device
+    )
+    critic = EnsembleQValue(
+        observation_dim,
+        action_dim,
+        config.num_critics,
+        sizes,
+        layer_norm=config.layer_norm,
+        init=init,
+        device=device,
+    )
+    return policy, critic
+
+
 class SACLearner(Learner):
     """Trains a tanh-Gaussian policy, m critics and the temperature by :class:`~o3f.objectives.SACLoss`.
 
@@ -93,20 +121,9 @@ class SACLearner(Learner):
         device: torch.device | str | None = None,
     ) -> None:
         config = config or SACConfig()
-        sizes, rate = tuple(config.hidden_sizes), config.learning_rate
+        rate = config.learning_rate
         self.config = config
-        self.policy = tanh_gaussian_policy(
-            observation_dim, action_dim, sizes, init=config.init, layer_norm=config.actor_layer_norm, device=device
-        )
-        self.critic = EnsembleQValue(
-            observation_dim,
-            action_dim,
-            config.num_critics,
-            sizes,
-            layer_norm=config.layer_norm,
-            init=config.init,
-            device=device,
-        )
+        self.policy, self.critic = soft_networks(observation_dim, action_dim, config, device)
         self.loss = SACLoss(
             self.policy,
             self.critic,
