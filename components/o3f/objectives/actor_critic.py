@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -136,12 +135,6 @@ class ActorCriticLoss(BoundLoss):
             return aggregate_critics(self._qvalues(network, tensordict, action), self.aggregation)
         members = draw_members(network.num_critics, self.subset_size, self.subset_source.generator)
         return self._qvalues(network, tensordict, action, members.to(action.device)).amin(-1)
-
-    @contextmanager
-    def _constant_critics(self) -> Iterator[Critics]:
-        """The critics with parameters that are constants: gradients flow through to their inputs alone."""
-        with self.qvalue_network_params.data.to_module(self.qvalue_network, preserve_module_state=False):
-            yield self.qvalue_network
 
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
         """V(s') ``[*B]``, without gradients."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -71,6 +72,14 @@ class BoundLoss(LossModule):
             name = key.removesuffix("_params")
             if key.endswith("_params") and params is not None and name in self.__dict__:
                 self._join(name, self.__dict__[name])
+
+    @contextmanager
+    def _constant(self, name: str) -> Iterator[Any]:
+        """A network with parameters that are constants: gradients flow through to its inputs alone."""
+        params: Any = self._modules[f"{name}_params"]
+        network: Any = self.__dict__[name]
+        with params.data.to_module(network, preserve_module_state=False):
+            yield network
 
     @torch.no_grad()
     def update_targets(self, tau: float, networks: Iterable[str] | None = None) -> None:

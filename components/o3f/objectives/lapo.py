@@ -235,7 +235,7 @@ class LAPOLoss(LatentLoss):
         action = self._decode(self.target_decoder_network, tensordict, latent)
         first = torch.zeros(1, dtype=torch.long, device=action.device)
         members = first if self.actor_aggregation == "first" else None
-        with self._constant_critics() as critics:
+        with self._constant("qvalue_network") as critics:
             values = self._qvalues(critics, tensordict, action, members)
         return self._reduced(-values.mean(-1), tensordict), {"latent": latent.detach()}
 

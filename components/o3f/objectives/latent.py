@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
@@ -132,12 +130,6 @@ class LatentLoss(BoundLoss):
     ) -> Tensor:
         inputs = tensordict if action is None else replaced(network, tensordict, self.tensor_keys.action, action)
         return critic_values(network, inputs, self.tensor_keys.state_action_value, members)
-
-    @contextmanager
-    def _constant_critics(self) -> Iterator[EnsembleQValue | GenericEnsemble]:
-        """The critics with parameters that are constants: gradients flow through to their inputs alone."""
-        with self.qvalue_network_params.data.to_module(self.qvalue_network, preserve_module_state=False):
-            yield self.qvalue_network
 
 
 def _hold_as_buffers(module: nn.Module) -> None:

@@ -120,7 +120,7 @@ class SACLoss(ActorCriticLoss):
             drawn: by default :meth:`draw`.
         """
         action, log_prob = self.draw(tensordict) if drawn is None else drawn
-        with self._constant_critics() as critics:
+        with self._constant("qvalue_network") as critics:
             value = aggregate_critics(self._qvalues(critics, tensordict, action), self.actor_aggregation)
         loss = self.alpha * log_prob - value
         return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "policy_value": value.detach()}
