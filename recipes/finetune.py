@@ -18,7 +18,6 @@ from torchrl.envs import InitTracker, TransformedEnv
 
 from o3f import build
 from o3f.algorithms import Learner
-from o3f.checkpoint import load_latest, save
 from o3f.commands import command
 from o3f.config import recipe
 from o3f.data import RewardRule, online_rows, restore_online
@@ -30,6 +29,7 @@ from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.run_checks import check_online
 from o3f.runs import RunFolder
+from o3f.signals import StopSignals
 from o3f.stateful import StateOf
 
 
@@ -63,7 +63,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     state = {"step": 0, "episode": 0, "saved": 0}
     rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
     components = {"learner": learner, "buffer": rows, "state": state}
-    resumed = load_latest(run.checkpoints, components) is not None
+    resumed = run.load(components)
     if not resumed:
         start_learner(learner, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
@@ -72,7 +72,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     done = state["step"]
     scores: dict[str, Any] = {}
     logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
-    with logger, Progress(f"online {run.path}", online.steps, done, config.progress) as progress:
+    with logger, Progress(f"online {run.path}", online.steps, done, config.progress) as progress, StopSignals() as stop:
         if not resumed:
             scores = evaluate_and_log(logger, progress, 0, learner, config, reward_rule)
         clock = Stopwatch()
@@ -105,7 +105,8 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
             if step == online.steps or (ended and step - state["saved"] >= online.checkpoint_every):
                 state["saved"] = step
                 logger.flush()
-                save(run.checkpoints, step, components)
+                run.save(step, components, last=step == online.steps)
+            stop.check(step, run.saved)
     collector.shutdown()
     return scores or {"step": online.steps, **evaluate_policy(learner.policy, config)}
 

@@ -141,9 +141,8 @@ def test_the_newest_are_kept_and_a_later_step_is_forgotten(tmp_path):
         assert load_latest(tmp_path, {"box": box}) == {"step": 20}
     save(tmp_path, 25, {"box": Box(25)})
     assert steps_in(tmp_path) == [20, 25]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"step_0000000000{step}.ckpt{end}" for step in (20, 25) for end in ("", ".sha256")
-    ]
+    files_of_each = [f"step_0000000000{step}.ckpt{end}" for step in (20, 25) for end in ("", ".sha256")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["newest", *files_of_each]
     save(tmp_path, 26, {"box": Box(26)}, keep=1)
     assert steps_in(tmp_path) == [26]
 
@@ -287,8 +286,8 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_good_checkpoint(tmp_path, monke
                 break
             assert exit_code == -signal.SIGKILL
             save(folder, step, {"box": Box(9)})
-            assert {path.suffix for path in folder.iterdir()} == {".ckpt", ".sha256"}
-            assert len(list(folder.iterdir())) == 2 * len(checkpoints(folder))
+            assert {path.suffix for path in folder.iterdir()} == {".ckpt", ".sha256", ""}
+            assert len(list(folder.iterdir())) == 2 * len(checkpoints(folder)) + 1
     # Each was killed both before and after the new one took over, and ended by itself.
     assert seen == {(step, *end) for step in (1, 2) for end in ((-9, 1.0), (-9, 9.0), (0, 9.0))}
 
@@ -320,7 +319,7 @@ def test_a_write_cut_short_raises_instead_of_killing_the_process(tmp_path):
 
     assert in_child(work) == 10
     assert steps_in(tmp_path) == [1]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_files_are_on_the_disk_before_they_are_published(tmp_path, monkeypatch):
@@ -336,6 +335,9 @@ def test_files_are_on_the_disk_before_they_are_published(tmp_path, monkeypatch):
         ("fsync", "c"),
         ("fsync", "step_000000000003.ckpt"),
         ("replace", "step_000000000003.ckpt"),
+        ("fsync", "c"),
+        ("fsync", ".newest.stage"),
+        ("replace", "newest"),
         ("fsync", "c"),
     ]
 

@@ -3,13 +3,15 @@
 A thin layer over :mod:`torchrl.checkpoint`, which brings the container, the manifest and the encoding of
 state dicts without pickle. TorchRL's default payload (memory-mapped folders) loads damaged weights silently
 and dies of SIGBUS on a full disk, so each component is stored here as an archive, which carries a CRC. Added:
-files synchronised before they are published, a SHA-256 beside each, fall-back to the newest good one,
-all-or-nothing restore, and the global random state (torch, numpy, python), always saved, restored last.
+files synchronised before they are published, a SHA-256 beside each, a check of what the archive holds, fall-back
+to the newest good one, all-or-nothing restore, and the global random state (torch, numpy, python), always saved,
+restored last.
 
 ::
 
     checkpoints/step_000000020000.ckpt           one archive: manifest, and a state dict for each component
     checkpoints/step_000000020000.ckpt.sha256    its digest
+    checkpoints/newest                           the name of the newest, so that one that was removed is missed
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ from typing import Any
 from torchrl.checkpoint import Checkpoint, GlobalRNGState, StateDictCheckpointAdapter
 from torchrl.checkpoint import CheckpointError as UnreadableError
 
+from o3f.archives import check_archive
 from o3f.errors import CheckpointError
 from o3f.files import publish, sha256, write_text
 from o3f.stateful import Stateful, as_stateful
 
 _RNG = "rng"
 _STAGE = ".stage"
+_NEWEST = "newest"
 
 
 def checkpoints(directory: str | Path) -> list[Path]:
@@ -78,6 +82,7 @@ def save(
         replaced = _digest_file(target).read_text().splitlines()[:1] if target.exists() else []
         write_text(_digest_file(target), "\n".join([f"{sha256(staged)}  {target.name}", *replaced, ""]))
         publish(staged, target)
+        write_text(target.with_name(_NEWEST), f"{target.name}\n")
     finally:
         clear_stage(directory)
     _prune(target, keep)
@@ -96,7 +101,8 @@ def load_latest(
         The metadata with ``step``, or None where there is no checkpoint.
 
     Raises:
-        CheckpointError: there are checkpoints but none is readable, or they do not fit ``components``.
+        CheckpointError: there are (or were) checkpoints but none is readable, they do not fit ``components``, or
+            the newest was written by a newer version.
     """
     newest = _newest_good(directory, [*components, _RNG])
     if newest is None:
@@ -132,6 +138,8 @@ def load_component(directory: str | Path, name: str) -> dict[str, Any]:
 def clear_stage(directory: str | Path) -> None:
     """Remove what a killed save left behind; only for the process that owns the folder."""
     shutil.rmtree(Path(directory) / _STAGE, ignore_errors=True)
+    for half_written in Path(directory).glob(".*.stage"):
+        half_written.unlink()
 
 
 class _Received:
@@ -147,7 +155,10 @@ _Contents = tuple[dict[str, Any], dict[str, dict[str, Any]]]
 
 
 def _newest_good(directory: str | Path, names: Iterable[str]) -> _Contents | None:
-    found = checkpoints(directory)
+    found, newest = checkpoints(directory), Path(directory, _NEWEST)
+    removed = _lines(newest)[:1] if newest.exists() else []
+    if found and removed and removed[0] > found[-1].name:
+        warnings.warn(f"{removed[0]} was removed from {directory}; trying the one before it.", stacklevel=3)
     for path in reversed(found):
         try:
             return _read(path, names)
@@ -155,12 +166,10 @@ def _newest_good(directory: str | Path, names: Iterable[str]) -> _Contents | Non
             if isinstance(error.__cause__, OSError):
                 raise  # The temporary folder is full, for example: the checkpoint may well be good.
             warnings.warn(f"{path} is damaged ({error}); trying the one before it.", stacklevel=3)
-    if not found:
+    if not found and not newest.exists():
         return None
-    raise CheckpointError(
-        f"none of the {len(found)} checkpoints in {directory} can be read. Restore one from a backup, or"
-        " delete the run folder to start anew."
-    )
+    lost = f"none of the {len(found)} checkpoints in {directory} can be read" if found else f"{directory} has lost all"
+    raise CheckpointError(f"{lost}. Restore one from a backup, or delete the run folder to start anew.")
 
 
 def _read(path: Path, names: Iterable[str]) -> _Contents:
@@ -170,7 +179,13 @@ def _read(path: Path, names: Iterable[str]) -> _Contents:
         raise UnreadableError(str(error)) from None
     if not intact:
         raise UnreadableError(f"its SHA-256 is not the one in {_digest_file(path).name}")
-    manifest = Checkpoint.manifest(path)
+    check_archive(path)
+    try:
+        manifest = Checkpoint.manifest(path)
+    except UnreadableError as error:
+        if "newer checkpoint format" in str(error):
+            raise CheckpointError(f"{path} was written by a newer version of torchrl: {error} Use that one.") from error
+        raise
     if missing := sorted(set(names) - set(manifest["components"])):
         raise CheckpointError(f"{path} has no component {missing}; it has {sorted(manifest['components'])}.")
     received = {name: _Received() for name in names}
@@ -192,6 +207,10 @@ def _prune(newest: Path, keep: int) -> None:
     for path in sorted(newest.parent.glob("step_*")):
         if path.name.removesuffix(".sha256") not in kept:
             path.unlink()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _digest_file(path: Path) -> Path:

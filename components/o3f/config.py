@@ -36,7 +36,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import o3f.assets  # noqa: F401  (registers the resolver ${asset:NAME})
-from o3f.config_errors import exit_code, explain_overrides, report
+from o3f.config_errors import exit_code, explain_overrides, report, report_sweep
 from o3f.errors import ConfigError
 from o3f.options import check_keys, require, require_range
 
@@ -92,7 +92,7 @@ def _run(function: Function, config: DictConfig) -> None:
 
 def _command(function: Function, folder: Path, config_name: str) -> int:
     """Run the command line; return the exit code."""
-    failures: list[Exception] = []
+    failures: list[tuple[str, Exception]] = []
 
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
@@ -101,8 +101,9 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
         except Exception as error:
             # At once, because a sweep goes on with its other jobs and fails only at its end.
             sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-            report(error, prefix=" ".join(HydraConfig.get().overrides.task) if sweep else "")
-            failures.append(error)
+            name = " ".join(HydraConfig.get().overrides.task) if sweep else ""
+            report(error, prefix=name)
+            failures.append((name, error))
             if sweep:  # The job may run in another process, whose launcher passes the error on.
                 raise
 
@@ -112,13 +113,15 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
         _quiet_hydra(scratch)
         try:
             hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
-        except KeyboardInterrupt:
-            print("interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as stopped:
+            print(str(stopped) or "interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
+            return getattr(stopped, "exit_code", 130)
         except Exception as error:
             if not failures:
                 return report(error, explain_overrides(sys.argv[1:], folder, config_name))
-    return exit_code(failures[0]) if failures else 0
+    if not failures:
+        return 0
+    return report_sweep(failures) if failures[0][0] else exit_code(failures[0][1])
 
 
 def _quiet_hydra(scratch: str) -> None:

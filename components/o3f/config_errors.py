@@ -42,6 +42,22 @@ def report(error: Exception, explanation: str | None = None, *, prefix: str = ""
     return code
 
 
+def report_sweep(failures: Sequence[tuple[str, Exception]]) -> int:
+    """Print a table of the runs of a sweep that failed; the others are done.
+
+    Args:
+        failures: overrides and error of each.
+
+    Returns:
+        The exit code.
+    """
+    print(f"{len(failures)} runs of the sweep failed; the same command does these again and no other:", file=sys.stderr)
+    width = max(len(name) for name, _ in failures)
+    for name, error in failures:
+        print(f"  {name:{width}}  exit code {exit_code(error)}: {_words(error).splitlines()[0]}", file=sys.stderr)
+    return 1
+
+
 def exit_code(error: Exception) -> int:
     """Return the exit code that stands for ``error``."""
     if isinstance(error, _COMPOSITION):

@@ -3,11 +3,12 @@
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | any other error |
+| 1 | any other error; a sweep with failed runs; a checkpoint that could not be saved three times in a row |
 | 2 | configuration: unknown key, value out of range, another config in the same run folder |
 | 3 | checkpoint: none readable, or it does not fit the objects to restore |
 | 4 | resources: memory, disk space, a run folder in use by another process |
-| 130 | interrupted from the keyboard |
+| 5 | diverged |
+| 130, 143 | stopped by SIGINT (Ctrl-C), SIGTERM |
 """
 
 from __future__ import annotations
@@ -29,3 +30,22 @@ class ResourceError(RuntimeError):
     """Something needed is exhausted or in use by another process."""
 
     exit_code = 4
+
+
+class SaveError(RuntimeError):
+    """Checkpoints cannot be saved any more."""
+
+    exit_code = 1
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the run to end; no ``Exception``, so that a sweep ends with its run.
+
+    Args:
+        message: what was done, and how to go on.
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number

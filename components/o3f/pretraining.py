@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from o3f import build
 from o3f.algorithms import Learner, SACLearner
-from o3f.checkpoint import load_component, load_latest, save
+from o3f.checkpoint import load_component
 from o3f.errors import ConfigError
 from o3f.logging import RunLogger
 from o3f.options import require
@@ -22,6 +22,7 @@ from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.run_checks import check_offline
 from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, run_path
 from o3f.runs import RunFolder
+from o3f.signals import StopSignals
 
 #: How pre-training is watched and saved, which changes nothing in its result.
 WATCHING_KEYS = frozenset(
@@ -165,14 +166,13 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     buffer, rule, facts = build.buffer(config, folder=run.path / "storage")
     run.record_environment(**facts)
     build.seed_streams(config.seed)
-    done = (load_latest(run.checkpoints, {"learner": learner}) or {"step": 0})["step"]
-    if not done:
+    if not run.load({"learner": learner}):
         learner.prepare(buffer[:])
+    done, settings, total = run.saved, config.offline, config.offline.steps
     logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
-    settings, total = config.offline, config.offline.steps
     scores: dict[str, Any] = {}
     clock = Stopwatch()
-    with logger, Progress(f"offline {run.path}", total, done, enabled=config.progress) as progress:
+    with logger, Progress(f"offline {run.path}", total, done, config.progress) as progress, StopSignals() as stop:
         for step in range(done + 1, total + 1):
             metrics = learner.update([buffer.sample().to(config.device)], report=step % settings.log_every == 0)
             progress.advance()
@@ -182,7 +182,8 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
             if step % settings.evaluate_every == 0 or step == total:
                 with clock.paused():
                     scores = evaluate_and_log(logger, progress, step, learner, config, rule)
-            if step % settings.checkpoint_every == 0 or step == total:
+            if step % settings.checkpoint_every == 0 or step == total or stop.received:
                 logger.flush()
-                save(run.checkpoints, step, {"learner": learner})
+                run.save(step, {"learner": learner}, last=step == total)
+            stop.check(step, run.saved)
     return scores or {"step": total, **evaluate_policy(learner.policy, config)}

@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,11 +24,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.checkpoint import checkpoints, clear_stage
-from o3f.errors import CheckpointError, ConfigError, ResourceError
+from o3f.checkpoint import checkpoints, clear_stage, load_latest, save
+from o3f.errors import CheckpointError, ConfigError, ResourceError, SaveError
 from o3f.files import write_text
 from o3f.provenance import provenance
 from o3f.run_config import FREE_KEYS, config_difference, plain, run_path
+from o3f.stateful import Stateful
+
+#: A checkpoint that cannot be saved is tried again at the next interval, so often.
+FAILED_SAVES = 3
+
+Components = Mapping[str, Stateful | MutableMapping[str, Any]]
 
 
 class RunFolder:
@@ -37,13 +43,17 @@ class RunFolder:
     Attributes:
         path: the folder.
         checkpoints: where :mod:`o3f.checkpoint` saves.
+        saved: step of the newest checkpoint loaded or saved, 0 where there is none.
     """
+
+    saved = 0
 
     def __init__(self, path: Path, seed: int, lock: FileLock) -> None:
         self.path = path
         self._seed = seed
         self.checkpoints = path / "checkpoints"
         self._lock = lock
+        self._failures = 0
 
     @classmethod
     def open(
@@ -126,6 +136,37 @@ class RunFolder:
                 f"{self.path} was begun elsewhere ({', '.join(changed)}): not bit-exact from here.",
                 stacklevel=2,
             )
+
+    def load(self, components: Components) -> bool:
+        """Restore the newest good checkpoint, see :func:`o3f.checkpoint.load_latest`; False where there is none."""
+        metadata = load_latest(self.checkpoints, components)
+        self.saved = metadata["step"] if metadata else 0
+        return metadata is not None
+
+    def save(self, step: int, components: Components, *, last: bool) -> None:
+        """Save a checkpoint; one that fails only warns, for the next one may not.
+
+        Args:
+            step: of the state.
+            components: as in :func:`o3f.checkpoint.save`.
+            last: whether no other one will follow, so that this one must not fail.
+
+        Raises:
+            OSError: the last one failed: disk full, for example.
+            SaveError: so did several in a row.
+        """
+        try:
+            save(self.checkpoints, step, components)
+        except OSError as error:
+            self._failures += 1
+            still = f"the newest checkpoint is that of step {self.saved}"
+            if last:
+                raise
+            if self._failures == FAILED_SAVES:
+                raise SaveError(f"{FAILED_SAVES} checkpoints in a row could not be saved: {error}; {still}.") from error
+            warnings.warn(f"cannot save step {step} ({error}); going on, {still}.", stacklevel=2)
+        else:
+            self.saved, self._failures = step, 0
 
     @property
     def scores(self) -> dict[str, Any] | None:

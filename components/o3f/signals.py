@@ -1,0 +1,66 @@
+"""SIGTERM and SIGINT: the first one ends a run after the step at hand, the second one at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from o3f.errors import Stopped
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """Remembers the first signal of a ``with`` block; a second one ends the process there and then.
+
+    Does nothing outside the main thread, where Python does not let signals be handled.
+
+    Attributes:
+        received: the signal, or None as long as there was none.
+
+    Examples:
+        >>> with StopSignals() as stop:
+        ...     stop.check(step=1, saved=0)
+        ...     stop.received is None
+        True
+    """
+
+    received: signal.Signals | None = None
+
+    def check(self, step: int, saved: int) -> None:
+        """End the run where a signal asks for it; call it between two steps.
+
+        Args:
+            step: the last one done.
+            saved: step of the newest checkpoint, which the next process goes on from.
+
+        Raises:
+            Stopped: there was a signal.
+        """
+        if self.received is not None:
+            again = f"; {step - saved} steps after it will be done again" if step > saved else ""
+            raise Stopped(
+                f"stopped by {self.received.name} after step {step}. The same command goes on from"
+                f" {f'the checkpoint of step {saved}' if saved else 'the start'}{again}, with the same result.",
+                self.received,
+            )
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = signal.Signals(number)
+
+    def __enter__(self) -> StopSignals:
+        self._before: dict[signal.Signals, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
