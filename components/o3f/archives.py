@@ -10,10 +10,40 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
+
+from torchrl.checkpoint import Checkpoint
+from torchrl.checkpoint import CheckpointError as UnreadableError
+
+from o3f.errors import CheckpointError
+from o3f.files import sha256
 
 _MEMBER = re.compile(r"manifest\.json|components/\d{4}-[A-Za-z0-9._-]+/state\.(json|tdz)")
 _TENSOR = re.compile(r"meta\.json|[A-Za-z0-9_]+\.memmap")
 _TYPES = ("<class 'tensordict._td.TensorDict'>",)
+
+
+def verified_manifest(path: Path, digest_file: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint that is whole and holds what it may.
+
+    Raises:
+        torchrl.checkpoint.CheckpointError: it is damaged.
+        zipfile.BadZipFile: it is damaged, or holds what does not belong there.
+        o3f.errors.CheckpointError: its format is newer than the installed TorchRL.
+    """
+    try:
+        intact = sha256(path) in digest_file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableError(str(error)) from None
+    if not intact:
+        raise UnreadableError(f"its SHA-256 is not the one in {digest_file.name}")
+    check_archive(path)
+    try:
+        return dict(Checkpoint.manifest(path))
+    except UnreadableError as error:
+        if "newer checkpoint format" in str(error):
+            raise CheckpointError(f"{path} was written by a newer version of torchrl: {error} Use that one.") from error
+        raise
 
 
 def check_archive(path: Path) -> None:

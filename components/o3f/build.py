@@ -21,7 +21,7 @@ from o3f.exploration import coefficients, make_actor
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
 from o3f.options import require
-from o3f.run_config import leaves, plain
+from o3f.run_config import leaves, plain, read_settings
 from o3f.schedules import Schedule
 
 #: Keys of ``config.algorithm`` that are no hyper-parameters of a learner.
@@ -99,10 +99,12 @@ def buffer(
         storage_dir=folder,
         max_transitions=config.dataset.max_transitions,
         clip_actions=config.dataset.clip_actions,
+        on_nonfinite=config.dataset.on_nonfinite,
+        unmarked_ends=config.dataset.unmarked_ends,
         **sizes,
     )
     info = dataset_info(rows)
-    return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash}
+    return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **info.changes}
 
 
 def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) -> Schedule:
@@ -143,13 +145,12 @@ def load_run(folder: str | Path) -> tuple[DictConfig, Learner]:
     """Return the configuration of a run folder and its learner, from the newest good checkpoint.
 
     Raises:
-        ConfigError: it is not a run folder.
+        ConfigError: it is not a run folder, or its configuration is not one that a run wrote.
         CheckpointError: it holds no readable checkpoint.
     """
     file = Path(folder, "config.yaml")
     require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
-    config = OmegaConf.load(file)
-    require(isinstance(config, DictConfig), f"{file} is not a configuration.")
-    trained = learner(cast(DictConfig, config))
+    config = OmegaConf.create(read_settings(file))
+    trained = learner(config)
     trained.load_state_dict(load_component(Path(folder, "checkpoints"), "learner"))
-    return cast(DictConfig, config), trained
+    return config, trained

@@ -27,7 +27,7 @@ from typing import Any
 from torchrl.checkpoint import Checkpoint, GlobalRNGState, StateDictCheckpointAdapter
 from torchrl.checkpoint import CheckpointError as UnreadableError
 
-from o3f.archives import check_archive
+from o3f.archives import verified_manifest
 from o3f.errors import CheckpointError
 from o3f.files import publish, sha256, write_text
 from o3f.stateful import Stateful, as_stateful
@@ -156,7 +156,7 @@ _Contents = tuple[dict[str, Any], dict[str, dict[str, Any]]]
 
 def _newest_good(directory: str | Path, names: Iterable[str]) -> _Contents | None:
     found, newest = checkpoints(directory), Path(directory, _NEWEST)
-    removed = _lines(newest)[:1] if newest.exists() else []
+    removed = newest.read_text(encoding="utf-8", errors="replace").split()[:1] if newest.exists() else []
     if found and removed and removed[0] > found[-1].name:
         warnings.warn(f"{removed[0]} was removed from {directory}; trying the one before it.", stacklevel=3)
     for path in reversed(found):
@@ -173,19 +173,7 @@ def _newest_good(directory: str | Path, names: Iterable[str]) -> _Contents | Non
 
 
 def _read(path: Path, names: Iterable[str]) -> _Contents:
-    try:
-        intact = sha256(path) in _digest_file(path).read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableError(str(error)) from None
-    if not intact:
-        raise UnreadableError(f"its SHA-256 is not the one in {_digest_file(path).name}")
-    check_archive(path)
-    try:
-        manifest = Checkpoint.manifest(path)
-    except UnreadableError as error:
-        if "newer checkpoint format" in str(error):
-            raise CheckpointError(f"{path} was written by a newer version of torchrl: {error} Use that one.") from error
-        raise
+    manifest = verified_manifest(path, _digest_file(path))
     if missing := sorted(set(names) - set(manifest["components"])):
         raise CheckpointError(f"{path} has no component {missing}; it has {sorted(manifest['components'])}.")
     received = {name: _Received() for name in names}
@@ -207,10 +195,6 @@ def _prune(newest: Path, keep: int) -> None:
     for path in sorted(newest.parent.glob("step_*")):
         if path.name.removesuffix(".sha256") not in kept:
             path.unlink()
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _digest_file(path: Path) -> Path:

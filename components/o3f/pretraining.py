@@ -20,7 +20,7 @@ from o3f.options import require
 from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.run_checks import check_offline
-from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, run_path
+from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
 from o3f.runs import RunFolder
 from o3f.signals import StopSignals
 
@@ -78,7 +78,7 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     offline["algorithm"] = offline_algorithm(plain(config))
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
-    offline |= {"resume": "auto", "name": "pretrained"}
+    offline |= {"resume": "auto", "resume_allow": [], "name": "pretrained"}
     facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | WATCHING_KEYS | {"seed"}}
     digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
     offline |= {"name": f"pretrained-{digest[:10]}"}
@@ -100,7 +100,7 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
     if not (folder / "done.json").exists():
         return False
     facts = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-    theirs = plain(OmegaConf.load(folder / "config.yaml"))
+    theirs = read_settings(folder / "config.yaml")
     theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
     return all(facts.get(key) == value for key, value in data.items()) and not config_difference(
         theirs, settings, free_keys=FREE_KEYS | WATCHING_KEYS
@@ -128,7 +128,7 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
         (Path(folder) / "done.json").exists(),
         f"pretrained={folder} is not finished: start the command that began it again, and it will go on.",
     )
-    theirs, ours = plain(OmegaConf.load(file)), plain(config)
+    theirs, ours = read_settings(file), plain(config)
     sac_from_cql = (theirs["algorithm"]["name"], ours["algorithm"]["name"]) == ("cql", "sac")
     changed = _difference("algorithm", theirs, ours) if not sac_from_cql else []
     require(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from o3f.errors import ConfigError
 
@@ -15,7 +17,8 @@ from o3f.errors import ConfigError
 #: The last two are defaults of ``offline.batch_size`` and ``online.updates_per_step``, which count.
 FREE_KEYS = frozenset(
     {
-        *("runs", "resume", "progress", "device", "threads", "dataset.download", "task.behaviour.path"),
+        *("runs", "resume", "resume_allow", "progress", "device", "threads"),
+        *("dataset.download", "task.behaviour.path"),
         *("algorithm.batch_size", "algorithm.updates_per_step"),
     }
 )
@@ -79,6 +82,43 @@ def plain(config: Any) -> dict[str, Any]:
     if not isinstance(container, dict):
         raise ConfigError(f"a configuration has named values, found {type(container).__name__}.")
     return {str(key): value for key, value in container.items()}
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Return a run's ``config.yaml`` as plain values; nothing in it is looked up, imported or called.
+
+    Raises:
+        ConfigError: it is no YAML mapping, or holds what no run writes there: an interpolation (``${...}``, which could
+            read the environment's variables) or a ``_target_`` (which Hydra would call).
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "config.yaml"
+        >>> _ = file.write_text("seed: 3")
+        >>> read_settings(file)
+        {'seed': 3}
+    """
+    try:
+        settings = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file} holds no named values.")
+    for text in _texts(settings):
+        if "${" in text or text == "_target_":
+            raise ConfigError(f"{file} holds {text!r}, which no run writes there; do not use it.")
+    return {str(key): value for key, value in settings.items()}
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """All keys and values that are text."""
+    if isinstance(node, Mapping):
+        node = [part for pair in node.items() for part in pair]
+    if isinstance(node, list):
+        for part in node:
+            yield from _texts(part)
+    elif isinstance(node, str):
+        yield node
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

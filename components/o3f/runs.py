@@ -13,22 +13,21 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import warnings
 from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from o3f.checkpoint import checkpoints, clear_stage, load_latest, save
-from o3f.errors import CheckpointError, ConfigError, ResourceError, SaveError
+from o3f.errors import CheckpointError, ConfigError, SaveError
 from o3f.files import write_text
+from o3f.locks import lock_folder
 from o3f.provenance import provenance
-from o3f.run_config import FREE_KEYS, config_difference, plain, run_path
+from o3f.run_config import FREE_KEYS, config_difference, plain, read_settings, run_path
 from o3f.stateful import Stateful
 
 #: A checkpoint that cannot be saved is tried again at the next interval, so often.
@@ -86,7 +85,7 @@ class RunFolder:
         if resume == "must" and not checkpoints(path / "checkpoints") and not (path / "done.json").exists():
             raise CheckpointError(f"resume=must, but {path} holds no checkpoint; use resume=auto to start there.")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, settings["seed"], _locked(path, timeout))
+        run = cls(path, settings["seed"], lock_folder(path, timeout))
         try:
             run._claim(settings, resume, free_keys)
         except BaseException:
@@ -100,13 +99,22 @@ class RunFolder:
             write_text(file, OmegaConf.to_yaml(OmegaConf.create(settings)))
         elif resume == "never":
             raise ConfigError(f"resume=never, but {self.path} holds a run; use another name, or delete it.")
-        elif changed := config_difference(plain(OmegaConf.load(file)), settings, free_keys):
+        else:
+            self._compare(settings, read_settings(file), free_keys)
+        clear_stage(self.checkpoints)
+
+    def _compare(self, settings: dict[str, Any], old: dict[str, Any], free_keys: Collection[str]) -> None:
+        allowed = settings.get("resume_allow") or []
+        if changed := config_difference(old, settings, {*free_keys, *allowed}):
             raise ConfigError(
                 f"{self.path} holds a run with another configuration (old -> new):\n  "
                 + "\n  ".join(changed)
-                + "\nGive this run another name (name=...), or delete that folder."
+                + "\nGive this run another name (name=...), delete that folder, or list in resume_allow=[KEY,...] what"
+                " may change on the way."
             )
-        clear_stage(self.checkpoints)
+        if changed := config_difference(old, settings, free_keys):
+            warnings.warn(f"{self.path} goes on with another configuration: {', '.join(changed)}.", stacklevel=4)
+            write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
 
     def _begun(self) -> bool:
         # A run that failed before (no dataset, say) must not stand in the way of the corrected one.
@@ -189,15 +197,3 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _locked(path: Path, timeout: float) -> FileLock:
-    # The lock belongs to the open file, so the system drops it with the process, however that ends.
-    lock, owner = FileLock(path / ".lock", thread_local=False), path / ".owner"
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
-        raise ResourceError(f"{path} is in use by process {who}; wait for it, or stop it first.") from None
-    owner.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    return lock
