@@ -15,7 +15,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives import SoftUpdate
 
 from o3f.algorithms import CQLLearner, SACLearner, make_learner
-from o3f.algorithms.learner import minimise
+from o3f.algorithms.guarded_adam import minimise
 from o3f.checkpoint import load_latest, save
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue

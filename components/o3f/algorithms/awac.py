@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.optim import Adam
 
-from o3f.algorithms.learner import Learner, minimise
+from o3f.algorithms.guarded_adam import GuardedAdam, minimise
+from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import AWACLoss
@@ -122,8 +122,8 @@ class AWACLearner(Learner):
         self.loss.make_value_estimator(gamma=config.discount)
         rate, decay = config.learning_rate, config.weight_decay
         self.optimisers = {
-            "critic": Adam(self.critic.parameters(), lr=rate, fused=True),
-            "actor": Adam(self.policy.parameters(), lr=rate, weight_decay=decay, fused=True),
+            "critic": GuardedAdam(self.critic.parameters(), lr=rate),
+            "actor": GuardedAdam(self.policy.parameters(), lr=rate, weight_decay=decay),
         }
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:

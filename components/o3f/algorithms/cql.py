@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.optim import Adam
 
-from o3f.algorithms.learner import Learner, minimise
+from o3f.algorithms.guarded_adam import GuardedAdam, minimise
+from o3f.algorithms.learner import Learner
 from o3f.algorithms.sac import soft_networks
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
@@ -137,13 +137,13 @@ class CQLLearner(Learner):
         )
         self.loss.make_value_estimator(gamma=config.discount)
         self.optimisers = {
-            "critic": Adam(self.critic.parameters(), lr=config.critic_learning_rate, fused=True),
-            "actor": Adam(self.policy.parameters(), lr=config.actor_learning_rate, fused=True),
-            "temperature": Adam([self.loss.log_alpha], lr=config.temperature_learning_rate, fused=True),
+            "critic": GuardedAdam(self.critic.parameters(), lr=config.critic_learning_rate),
+            "actor": GuardedAdam(self.policy.parameters(), lr=config.actor_learning_rate),
+            "temperature": GuardedAdam([self.loss.log_alpha], lr=config.temperature_learning_rate),
         }
         if config.lagrange is not None:
             rate = config.lagrange_learning_rate
-            self.optimisers["lagrange"] = Adam([self.loss.log_multiplier], lr=rate, fused=True)
+            self.optimisers["lagrange"] = GuardedAdam([self.loss.log_multiplier], lr=rate)
 
     @property
     def coefficients(self) -> dict[str, Tensor]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.optim import Adam
 
-from o3f.algorithms.learner import Learner, minimise
+from o3f.algorithms.guarded_adam import GuardedAdam, minimise
+from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
@@ -128,8 +128,8 @@ class IQLLearner(Learner):
         # The actor's and the critics' losses share no parameter: one backward pass and one step serve both.
         groups = [{"params": list(network.parameters())} for network in (self.policy, self.critic)]
         self.optimisers = {
-            "value": Adam(self.loss.value_network.parameters(), lr=rate, fused=True),
-            "rest": Adam(groups, lr=rate, fused=True),
+            "value": GuardedAdam(self.loss.value_network.parameters(), lr=rate),
+            "rest": GuardedAdam(groups, lr=rate),
         }
         self._value_part = torch.compile(self._value_losses) if config.compile else self._value_losses
         self._rest_part = torch.compile(self._rest_losses) if config.compile else self._rest_losses

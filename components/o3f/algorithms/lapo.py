@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.optim import Adam
 from torchrl.data import Bounded
 
-from o3f.algorithms.learner import Learner, minimise
+from o3f.algorithms.guarded_adam import GuardedAdam, minimise
+from o3f.algorithms.learner import Learner
 from o3f.modules import (
     EnsembleQValue,
     LatentPolicy,
@@ -138,7 +138,7 @@ class LAPOLearner(Learner):
             "policy": (loss.encoder_network, loss.decoder_network, loss.actor_network),
         }
         self.optimisers = {
-            name: Adam([p for network in networks for p in network.parameters()], lr=rate, fused=True)
+            name: GuardedAdam([p for network in networks for p in network.parameters()], lr=rate)
             for name, networks in groups.items()
         }
 

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, TypeVar
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
-from torch.optim import Optimizer
 
+from o3f.algorithms.guarded_adam import GuardedAdam
 from o3f.options import check_keys
 
 Config = TypeVar("Config")
@@ -36,7 +36,7 @@ class Learner(ABC):
     loss: Any
     """The LossModule: all networks, their targets and the coefficients."""
 
-    optimisers: dict[str, Optimizer]
+    optimisers: dict[str, GuardedAdam]
     """By name."""
 
     updates: int = 0
@@ -87,13 +87,6 @@ class Learner(ABC):
         for name, state in deepcopy(state_dict["optimisers"]).items():  # Adam keeps the tensors it is given
             self.optimisers[name].load_state_dict(state)
         self.updates = int(state_dict["updates"])
-
-
-def minimise(loss: Tensor, optimiser: Optimizer) -> None:
-    """Take one step of an optimiser on a loss."""
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
 
 
 def read_config(config_type: type[Config], name: str, options: Mapping[str, Any]) -> Config:

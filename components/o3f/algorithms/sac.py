@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.optim import Adam
 from torchrl.modules import ProbabilisticActor
 
-from o3f.algorithms.learner import Learner, minimise
+from o3f.algorithms.guarded_adam import GuardedAdam, minimise
+from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import SACLoss
@@ -135,9 +135,9 @@ class SACLearner(Learner):
         )
         self.loss.make_value_estimator(gamma=config.discount)
         self.optimisers = {
-            "critic": Adam(self.critic.parameters(), lr=rate, fused=True),
-            "actor": Adam(self.policy.parameters(), lr=rate, fused=True),
-            "temperature": Adam([self.loss.log_alpha], lr=rate, fused=True),
+            "critic": GuardedAdam(self.critic.parameters(), lr=rate),
+            "actor": GuardedAdam(self.policy.parameters(), lr=rate),
+            "temperature": GuardedAdam([self.loss.log_alpha], lr=rate),
         }
 
     @property
@@ -166,11 +166,7 @@ class SACLearner(Learner):
             loss_actor = loss_actor + self.actor_term(batch)
         loss_alpha, temperature = self.loss.alpha_loss(batch, drawn[1])
         # The losses share no parameter: one backward pass serves all.
-        for optimiser in self.optimisers.values():
-            optimiser.zero_grad()
-        (loss_critic + loss_actor + loss_alpha).backward()  # type: ignore[no-untyped-call]
-        for optimiser in self.optimisers.values():
-            optimiser.step()
+        minimise(loss_critic + loss_actor + loss_alpha, *self.optimisers.values())
         return {
             "loss/critic": loss_critic.detach(),
             "loss/actor": loss_actor.detach(),
