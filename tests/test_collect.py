@@ -91,7 +91,8 @@ def test_the_loader_returns_the_agents_actions() -> None:
     env = make_raw_env(config)
     trajectory = rollout(env, UniformBehaviour(7), seed=0, episode=0, max_steps=20)
     write_minari("me/pusher-v0", [trajectory], env, behaviour="uniform", description="a test")
-    rows = load_minari("me/pusher-v0")[:]
+    with pytest.warns(UserWarning, match="never change"):  # the goal
+        rows = load_minari("me/pusher-v0")[:]
     np.testing.assert_allclose(rows["action"].numpy(), trajectory.actions, atol=1e-7)
     np.testing.assert_allclose(rows["observation"].numpy(), trajectory.observations[:-1], rtol=1e-6)
     np.testing.assert_allclose(rows["next", "reward"].flatten().numpy(), trajectory.rewards, rtol=1e-6)

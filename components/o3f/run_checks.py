@@ -21,6 +21,8 @@ def check_offline(config: DictConfig) -> None:
     for key in ("seed", "q_bias_episodes"):
         require_range(config, f"evaluation.{key}", "[0, inf)", integer=True)
     check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
+    check_keys([config.dataset.on_nonfinite], ["stop", "drop_episode"], "dataset.on_nonfinite")
+    check_keys([config.dataset.unmarked_ends], ["stop", "truncate"], "dataset.unmarked_ends")
     if config.dataset.max_transitions is not None:
         require_range(config, "dataset.max_transitions", "[1, inf)", integer=True)
 

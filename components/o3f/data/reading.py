@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ import torch
 from tensordict import TensorDict
 
 from o3f.data.actions import check_action_space
-from o3f.data.checks import DatasetReport
-from o3f.data.episodes import read_episodes
+from o3f.data.episodes import Episode, read_episodes
 from o3f.data.observations import observation_layout
+from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.source import open_dataset
+from o3f.data.verify import Stored, verify_rows
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class DatasetInfo:
         episodes: number of episodes read.
         transitions: number of rows, ``D``.
         unfinished: episodes whose data stop without a flag; they count as truncated.
+        dropped_episodes: episodes left out because of values that are not finite.
         clipped_actions: action values beyond the bounds, which were clipped.
         returns: lowest, mean and highest raw return of the episodes read.
         reference_scores: the scores the dataset states for 0 and 100; ``None`` if it does not.
@@ -44,10 +46,17 @@ class DatasetInfo:
     episodes: int
     transitions: int
     unfinished: int
+    dropped_episodes: int
     clipped_actions: int
     returns: tuple[float, float, float]
     reference_scores: tuple[float, float] | None
     reward: RewardRule
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """What was changed or left out while reading, by name; empty if nothing was."""
+        counts = {name: getattr(self, name) for name in ("clipped_actions", "dropped_episodes", "unfinished")}
+        return {f"dataset_{name}": count for name, count in counts.items() if count}
 
 
 def read_minari(
@@ -61,6 +70,8 @@ def read_minari(
     max_transitions: int | None = None,
     check: bool = True,
     clip_actions: bool = False,
+    on_nonfinite: OnNonfinite = "stop",
+    unmarked_ends: UnmarkedEnds = "stop",
     free_rows: int = 0,
     storage_dir: str | Path | None = None,
 ) -> tuple[TensorDict, DatasetInfo]:
@@ -74,24 +85,40 @@ def read_minari(
     layout = observation_layout(dataset.observation_space, observation_keys)
     (action_dim,) = check_action_space(dataset.action_space).shape
     rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
-    columns = {key: np.asarray(rows[key]) for key in ROW_KEYS}  # views
-    report = DatasetReport(dataset_id, clip_actions)
-    filled = 0
-    for episode in read_episodes(dataset, layout, action_scale):
-        report.add(episode)
-        start, filled = filled, min(filled + len(episode), count)
-        for key, values in episode.rows(filled - start).items():
-            columns[key][start:filled] = values
-        if filled == count:
-            break
-    if check:
+    report = DatasetReport(dataset_id, clip_actions, on_nonfinite, unmarked_ends)
+    stored = _fill(rows, count, read_episodes(dataset, layout, action_scale), report)
+    filled = sum(each.steps for each in stored)
+    if check or not stored:
         report.raise_faults()
-    if filled < count:
+    if check:
+        verify_rows(rows, stored, dataset, layout, action_scale)
+        for remark in report.remarks():
+            warnings.warn(remark, stacklevel=3)
+    if filled < count and not report.dropped_episodes:
         raise RuntimeError(
             f"Dataset '{dataset_id}' states {count} transitions but holds {filled}: it is incomplete. Delete"
             f" {dataset.storage.data_path} and get it again."
         )
-    return rows, _finish(rows[:count], dataset, report, reward or RewardRule())
+    if filled < count:
+        rows = rows[: filled + free_rows].lock_()
+    return rows, _finish(rows[:filled], dataset, report, reward or RewardRule())
+
+
+def _fill(rows: TensorDict, count: int, episodes: Iterable[Episode], report: DatasetReport) -> list[Stored]:
+    """Put episodes into the first ``count`` rows; return where each lies."""
+    columns = {key: np.asarray(rows[key]) for key in ROW_KEYS}  # views
+    stored: list[Stored] = []
+    filled = 0
+    for episode in episodes:
+        if not report.add(episode):
+            continue
+        start, filled = filled, min(filled + len(episode), count)
+        stored.append(Stored(episode.index, start, filled - start))
+        for key, values in episode.rows(filled - start).items():
+            columns[key][start:filled] = values
+        if filled == count:
+            break
+    return stored
 
 
 def dataset_hash(
@@ -101,6 +128,7 @@ def dataset_hash(
     observation_keys: Sequence[str] | None = None,
     action_scale: float = 1.0,
     max_transitions: int | None = None,
+    on_nonfinite: OnNonfinite = "stop",
 ) -> str:
     """Read a local dataset and return the hash of its rows, equal to ``dataset_info(buffer).hash``."""
     _, info = read_minari(
@@ -109,6 +137,7 @@ def dataset_hash(
         observation_keys=observation_keys,
         action_scale=action_scale,
         max_transitions=max_transitions,
+        on_nonfinite=on_nonfinite,
         check=False,
     )
     return info.hash
@@ -125,12 +154,6 @@ def _num_rows(dataset: minari.MinariDataset, max_transitions: int | None) -> int
 
 def _finish(rows: TensorDict, dataset: minari.MinariDataset, report: DatasetReport, reward: RewardRule) -> DatasetInfo:
     """Hash the raw rows, then apply the reward rule to them in place."""
-    if report.clipped_actions:
-        warnings.warn(
-            f"{report.clipped_actions} action values of '{dataset.id}' lay up to {report.worst_excess:.3g}"
-            " (in units of [-1, 1]) beyond the bounds and were clipped.",
-            stacklevel=4,
-        )
     content = hash_rows(rows)
     rule = reward.resolve(report.returns)
     column = rows["next", "reward"]
@@ -144,6 +167,7 @@ def _finish(rows: TensorDict, dataset: minari.MinariDataset, report: DatasetRepo
         episodes=len(report.returns),
         transitions=len(rows),
         unfinished=report.unfinished,
+        dropped_episodes=report.dropped_episodes,
         clipped_actions=report.clipped_actions,
         returns=(
             float(np.min(report.returns)),

@@ -34,10 +34,9 @@ def open_dataset(dataset_id: str, *, download: bool = False, root: str | Path | 
             raise FileNotFoundError(f"Dataset '{dataset_id}' is not in {folder}. {_how_to_get(dataset_id, folder)}")
         _download(dataset_id, folder)
     try:
-        storage = MinariStorage.read(data)
+        return minari.MinariDataset(MinariStorage.read(data))
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise unreadable(dataset_id, data, error) from error
-    return minari.MinariDataset(storage)
 
 
 def is_local(dataset_id: str, root: str | Path | None = None) -> bool:
@@ -69,8 +68,8 @@ def datasets_root(root: str | Path | None = None) -> Path:
 def unreadable(dataset_id: str, data: Path, error: Exception) -> RuntimeError:
     """The error for files that are cut short or damaged."""
     return RuntimeError(
-        f"Dataset '{dataset_id}' in {data} cannot be read ({type(error).__name__}: {error}). A download or"
-        " conversion was probably interrupted: delete that folder and get the dataset again."
+        f"Dataset '{dataset_id}' in {data} cannot be read ({type(error).__name__}: {error}). If a download"
+        " or conversion was interrupted, delete that folder and get the dataset again."
     )
 
 
