@@ -6,6 +6,7 @@ and the update is the one used offline.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +24,7 @@ from o3f.config import recipe
 from o3f.data import RewardRule, online_rows, restore_online
 from o3f.envs import make_env
 from o3f.exploration import make_actor
+from o3f.lanes import Run, Update, complete, lane_configs
 from o3f.logging import RunLogger
 from o3f.pretraining import load_pretrained, pretrain_shared
 from o3f.progress import Progress, Stopwatch
@@ -37,15 +39,21 @@ from o3f.stateful import StateOf
 def main(config: DictConfig) -> None:
     """Fine-tune, unless it is done already, and say what to do next."""
     check_online(config)
+    for path, scores in complete([finetune_in_folder(each) for each in lane_configs(config)]):
+        print(f"Fine-tuned: {path}: {scores}")
+        print(f"Next: {command('evaluate', f'run={path}', 'episodes=100')}")
+    print(f"      tensorboard --logdir {config.runs}")
+
+
+def finetune_in_folder(config: DictConfig) -> Run[tuple[Path, dict[str, Any]]]:
+    """Fine-tune in the configuration's run folder, unless it is done already. Returns folder and final scores."""
     with RunFolder.open(config) as run:
         if run.scores is None:
-            run.finish(finetune(config, run))
-        print(f"Fine-tuned: {run.path}: {run.scores}")
-        print(f"Next: {command('evaluate', f'run={run.path}', 'episodes=100')}")
-        print(f"      tensorboard --logdir {config.runs}")
+            run.finish((yield from finetune(config, run)))
+        return run.path, run.scores or {}
 
 
-def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
+def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     """Act, store what was executed, update as offline; evaluate and save at times. Returns the final scores."""
     online = config.online
     learner = build.learner(config)
@@ -65,7 +73,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     components = {"learner": learner, "buffer": rows, "state": state}
     resumed = run.load(components)
     if not resumed:
-        start_learner(learner, buffer, config, facts)
+        yield from start_learner(learner, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     collector = make_collector(config, actor, state)
 
@@ -85,7 +93,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
             metrics = {}
             if step > max(online.random_steps, online.warmup_steps):
                 batches = [buffer.sample().to(config.device) for _ in range(online.updates_per_step)]
-                metrics = learner.update(batches, report=step % online.log_every == 0)
+                metrics = yield Update(learner, batches, report=step % online.log_every == 0)
             episode_return += float(transition["next", "reward"])
             episode_length += 1
             progress.advance()
@@ -111,13 +119,13 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     return scores or {"step": online.steps, **evaluate_policy(learner.policy, config)}
 
 
-def start_learner(learner: Learner, buffer: ReplayBuffer, config: DictConfig, data: dict[str, Any]) -> None:
+def start_learner(learner: Learner, buffer: ReplayBuffer, config: DictConfig, data: dict[str, Any]) -> Run[None]:
     """Give the learner the state of a pre-trained one; pre-trains first where there is none yet, but data."""
     if config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none"):
         if len(buffer):
             learner.prepare(buffer[:])
         return
-    folder = pretrain_shared(config, data) if config.pretrained == "auto" else config.pretrained
+    folder = (yield from pretrain_shared(config, data)) if config.pretrained == "auto" else config.pretrained
     load_pretrained(learner, folder, config)
 
 

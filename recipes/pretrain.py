@@ -6,15 +6,17 @@ from omegaconf import DictConfig
 
 from o3f.commands import command, given_overrides
 from o3f.config import recipe
+from o3f.lanes import complete, lane_configs
 from o3f.pretraining import pretrain
 
 
 @recipe("pretrain")
 def main(config: DictConfig) -> None:
     """Train on the dataset alone and say what to do next."""
-    folder = pretrain(config)
-    print(f"Pre-trained: {folder}")
-    print(f"Next: {command('finetune', *given_overrides(), f'pretrained={folder}')}")
+    folders = complete([pretrain(each) for each in lane_configs(config)])
+    print(f"Pre-trained: {', '.join(map(str, folders))}")
+    found = () if config.num_lanes > 1 else (f"pretrained={folders[0]}",)  # each lane finds its own
+    print(f"Next: {command('finetune', *given_overrides(), *found)}")
 
 
 if __name__ == "__main__":

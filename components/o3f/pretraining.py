@@ -15,6 +15,8 @@ from o3f import build
 from o3f.algorithms import Learner, SACLearner
 from o3f.checkpoint import load_component
 from o3f.errors import ConfigError
+from o3f.files import read_json
+from o3f.lanes import Run, Update
 from o3f.logging import RunLogger
 from o3f.options import require
 from o3f.progress import Progress, Stopwatch
@@ -39,12 +41,15 @@ NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm")
 ONLINE_KEYS = ("exploration", "online", "pretrained", "schedule", "offline_algorithm", "transfer")
 
 
-def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
+def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Run[Path]:
     """Train a learner on a dataset alone, or go on where an earlier process stopped.
 
     Args:
         config: ``conf/pretrain.yaml``.
         timeout: seconds to wait for another process that trains the same run; -1 waits for ever.
+
+    Yields:
+        Its updates, see :func:`~o3f.lanes.complete`.
 
     Returns:
         The run folder, with the learner in its newest checkpoint.
@@ -56,11 +61,11 @@ def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
     require(config.dataset.id != "none", "pre-training needs a dataset: dataset=minari dataset.id=NAMESPACE/NAME-v0.")
     with RunFolder.open(config, timeout=timeout) as run:
         if run.scores is None:
-            run.finish(_train(config, run))
+            run.finish((yield from _train(config, run)))
         return run.path
 
 
-def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
+def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Run[Path]:
     """Pre-train what a fine-tuning configuration starts from, once for all runs that start from the same.
 
     Where the pretrain recipe has finished the same run (name, seed and all), that one serves. Otherwise the run's name
@@ -70,6 +75,9 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     Args:
         config: ``conf/finetune.yaml``.
         data: facts about the dataset, its hash above all: another dataset of the same name is another pre-training.
+
+    Yields:
+        The updates, if it trains.
 
     Returns:
         The run folder.
@@ -84,7 +92,7 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     offline |= {"name": f"pretrained-{digest[:10]}"}
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
-    return pretrain(OmegaConf.create(offline), timeout=-1)
+    return (yield from pretrain(OmegaConf.create(offline), timeout=-1))
 
 
 def offline_algorithm(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
     """Whether the folder holds a finished run of these settings on these data."""
     if not (folder / "done.json").exists():
         return False
-    facts = json.loads((folder / "env.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "env.json")
     theirs = read_settings(folder / "config.yaml")
     theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
     return all(facts.get(key) == value for key, value in data.items()) and not config_difference(
@@ -161,7 +169,7 @@ def _difference(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) ->
     return config_difference(before, after, free_keys=FREE_KEYS | {"algorithm.actor_decay_steps", "algorithm.compile"})
 
 
-def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
+def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     learner = build.learner(config)
     buffer, rule, facts = build.buffer(config, folder=run.path / "storage")
     run.record_environment(**facts)
@@ -174,7 +182,8 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     clock = Stopwatch()
     with logger, Progress(f"offline {run.path}", total, done, config.progress) as progress, StopSignals() as stop:
         for step in range(done + 1, total + 1):
-            metrics = learner.update([buffer.sample().to(config.device)], report=step % settings.log_every == 0)
+            batch = buffer.sample().to(config.device)
+            metrics = yield Update(learner, [batch], report=step % settings.log_every == 0)
             progress.advance()
             if step % settings.log_every == 0:
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})

@@ -17,7 +17,7 @@ from o3f.errors import ConfigError
 #: The last two are defaults of ``offline.batch_size`` and ``online.updates_per_step``, which count.
 FREE_KEYS = frozenset(
     {
-        *("runs", "resume", "resume_allow", "progress", "device", "threads"),
+        *("runs", "resume", "resume_allow", "progress", "device", "threads", "num_lanes"),
         *("dataset.download", "task.behaviour.path"),
         *("algorithm.batch_size", "algorithm.updates_per_step"),
     }

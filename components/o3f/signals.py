@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from o3f.errors import Stopped
 
@@ -16,7 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """Remembers the first signal of a ``with`` block; a second one ends the process there and then.
 
-    Does nothing outside the main thread, where Python does not let signals be handled.
+    Blocks may overlap, as those of lanes do: the signal is for all of them. Does nothing outside the main thread,
+    where Python does not let signals be handled.
 
     Attributes:
         received: the signal, or None as long as there was none.
@@ -29,6 +30,8 @@ class StopSignals:
     """
 
     received: signal.Signals | None = None
+    _open: ClassVar[list[StopSignals]] = []
+    _before: ClassVar[dict[signal.Signals, Any]] = {}
 
     def check(self, step: int, saved: int) -> None:
         """End the run where a signal asks for it; call it between two steps.
@@ -48,19 +51,24 @@ class StopSignals:
                 self.received,
             )
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None:
+    @classmethod
+    def _handle(cls, number: int, _: FrameType | None) -> None:
+        if any(each.received is not None for each in cls._open):
             os._exit(128 + number)
-        self.received = signal.Signals(number)
+        for each in cls._open:
+            each.received = signal.Signals(number)
 
     def __enter__(self) -> StopSignals:
-        self._before: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+            self._open.append(self)
+            if len(self._open) == 1:
+                self._before.update({number: signal.signal(number, self._handle) for number in _SIGNALS})
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if self in self._open:
+            self._open.remove(self)
+            for number, handler in () if self._open else self._before.items():
+                signal.signal(number, handler)
