@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -21,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 RECIPES = {"collect": collect.main, "pretrain": pretrain.main, "finetune": finetune.main}
 REACHER = ["task=custom", "task.env.id=Reacher-v5", "task.dataset.id=me/reacher-v0"]
 TINY = [*REACHER, "debug=toy", "task.reward={scale: 0.5, shift: -1.0}"]
+SHORT = [*TINY, "online.steps=120"]  # checkpoints at 50, 100 and 120
+SCRATCH = ["dataset=none", "algorithm=sac", "exploration=policy"]
 PARTS = ("learner", "buffer", "state", "rng")
 
 
@@ -47,6 +50,41 @@ def start(recipe: str, *overrides: str, driver: str | None = None) -> subprocess
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def command(recipe: str, *overrides: str) -> int:
+    """Run a recipe's command line in this process; returns the exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{recipe}.py", *overrides])
+        patch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets: restored after the test
+        with pytest.raises(SystemExit) as stop:
+            RECIPES[recipe]()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+class Ended(Exception):
+    """The end of a run in this process."""
+
+
+def stop_at(patch: pytest.MonkeyPatch, owner: Any, name: str, count: int) -> None:
+    """Make the ``count``-th call of a function the end of the run."""
+    original, calls = getattr(owner, name), iter(range(1, count))
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if next(calls, None) is None:
+            raise Ended
+        return original(*args, **kwargs)
+
+    patch.setattr(owner, name, counted)
+
+
+def run_stopped(owner: Any, name: str, count: int, *overrides: str, recipe: str = "finetune") -> None:
+    """Run until the ``count``-th call of a function."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, owner, name, count)
+        with pytest.raises(Ended):
+            run(recipe, *overrides)
 
 
 def make_dataset() -> None:

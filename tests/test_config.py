@@ -197,15 +197,6 @@ def test_a_defect_shows_where_it_is(run, body):
     assert "\nerror: " in errors
 
 
-def test_in_a_sweep_one_failure_is_told_at_once_and_the_others_run(run):
-    body = "print('seed', config.seed); require_range(config, 'seed', '[1, 9]')"
-    code, output, errors = run("seed=0,1,2", "-m", body=body)
-    assert code == 1
-    assert output.split() == ["seed", "0", "seed", "1", "seed", "2"]
-    assert errors.startswith("error: [seed=0] seed must be a number in [1, 9], found 0.\n")
-    assert "Traceback" not in errors
-
-
 def test_called_with_a_configuration_a_recipe_is_a_function(run, tmp_path, capsys):
     run(body=SHOW + "; config.seed == 9 and int('x')")
     main = runpy.run_path(str(tmp_path / "project/recipes/train.py"))["main"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import signal
-import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from o3f import logging
-from o3f.files import AppendFile
 from o3f.logging import RunLogger, read_csv
 
 
@@ -188,57 +185,6 @@ def test_figures_are_visible_within_seconds_without_a_flush(tmp_path, monkeypatc
     assert [row[0] for row in read_csv(tmp_path / "metrics.csv")] == [1, 2]
     logger.log(3, {"loss": 3.0})
     assert [step for step, _ in tensorboard(tmp_path)["loss"]] == [1, 2]
-
-
-def test_a_full_disk_warns_once_and_loses_nothing(tmp_path, monkeypatch):
-    logger = RunLogger(tmp_path)
-    run_to(logger, 0, 1)
-    logger.flush()
-    write, broken = os.write, True
-
-    def half(descriptor, data):
-        """A disk that takes half of what it gets, then nothing."""
-        if not broken:
-            return write(descriptor, data)
-        write(descriptor, data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", half)
-    run_to(logger, 2, 3)
-    with pytest.warns(UserWarning, match="cannot log .*No space left.*going on"):
-        logger.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        run_to(logger, 4, 5)
-        logger.flush()
-    assert [row[0] for row in read_csv(tmp_path / "timing.csv")] == [0, 1]
-    broken = False
-    logger.flush()
-    assert [row[0] for row in read_csv(tmp_path / "timing.csv")] == list(range(6))
-    assert [step for step, _ in tensorboard(tmp_path)["loss"]] == list(range(6))
-
-
-def test_a_block_is_written_whole_or_not_at_all(tmp_path):
-    """A file-size limit makes the system take a part of the block only."""
-    path = tmp_path / "file"
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        file = AppendFile(path)
-        file.add(b"a" * 100)
-        file.write()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (150, 1000))
-        file.add(b"b" * 100)
-        try:
-            file.write()
-        except OSError:
-            after_failure = path.read_bytes()
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-            file.write()
-            os._exit(0 if after_failure == b"a" * 100 else 2)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert path.read_bytes() == b"a" * 100 + b"b" * 100
 
 
 def test_a_value_cut_in_the_middle_is_not_taken_for_a_value(tmp_path):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,8 @@ from o3f.envs import EnvConfig, episode_seed
 from o3f.errors import CheckpointError, ConfigError
 from o3f.evaluation import evaluate
 from o3f.exploration import make_actor
-from recipes import finetune
 from tests import recipe_runs as runs
-from tests.recipe_runs import REACHER, TINY, part, rows, run, same, settings
+from tests.recipe_runs import REACHER, TINY, command, part, rows, run, same, settings
 
 RULE = RewardRule(0.5, -1.0)
 SCRATCH = ["dataset=none", "online.random_steps=20"]
@@ -72,17 +69,6 @@ def pretrained(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(datasets))
         return str(run("pretrain", *TINY, f"runs={tmp_path_factory.mktemp('shared')}"))
-
-
-def command(recipe: str, *overrides: str) -> int:
-    """Run a recipe's command line in this process; returns the exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{recipe}.py", *overrides])
-        patch.setenv("HYDRA_FULL_ERROR", "0")  # which the command sets: restored after the test
-        with pytest.raises(SystemExit) as stop:
-            runs.RECIPES[recipe]()
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 def loaded(config: Any, **sizes: Any) -> Any:
@@ -274,18 +260,6 @@ def test_other_data_or_offline_settings_are_another_pretraining(
     assert pretrainings() == 4
 
 
-def test_a_finished_run_is_left_alone(pretrained: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides = [*TINY, f"pretrained={pretrained}"]
-    folder = run("finetune", *overrides)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.startswith(".")}
-    monkeypatch.setattr(finetune, "finetune", None)
-    monkeypatch.setenv("MINARI_DATASETS_PATH", "gone")
-    assert run("finetune", *overrides) == folder
-    assert command("finetune", *overrides, "resume=must") == 0
-    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.name.startswith(".")}
-    assert after == before
-
-
 def test_another_configuration_in_the_folder_is_refused(pretrained: str, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = [*TINY, f"pretrained={pretrained}"]
     run("finetune", *overrides)
@@ -301,52 +275,6 @@ def test_unknown_keys_end_with_exit_code_2(recipe: str, capsys: pytest.CaptureFi
     assert "Did you mean expectile" in capsys.readouterr().err
     assert command("finetune", *TINY, "+exploration.sgima=0.7") == 2
     assert "Did you mean sigma" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("offline.steps=0", "offline.steps must be a whole number in [1, inf), found 0"),
-        ("offline.batch_size=-1", "offline.batch_size must be"),
-        ("offline.log_every=0", "offline.log_every must be"),
-        ("online.steps=1.5", "online.steps must be a whole number in [1, inf), found 1.5"),
-        ("online.updates_per_step=0", "online.updates_per_step must be"),
-        ("online.checkpoint_every=null", "online.checkpoint_every must be"),
-        ("online.evaluate_every=0", "online.evaluate_every must be"),
-        ("online.online_fraction=1.1", "online.online_fraction must be a number in [0, 1], found 1.1"),
-        ("online.random_steps=-1", "online.random_steps must be"),
-        ("online.random_steps=60", "must be less than online.steps (60)"),
-        ("evaluation.episodes=0", "evaluation.episodes must be"),
-        ("evaluation.seed=-1", "evaluation.seed must be"),
-        ("dataset.storage=disk", "dataset.storage: 'disk' is not known"),
-        ("dataset.max_transitions=0", "dataset.max_transitions must be"),
-        ("algorithm.actor_decay_steps=10", "algorithm.actor_decay_steps=null"),
-        ("exploration.sigma=-0.1", "exploration.sigma must be a number in [0, inf), found -0.1"),
-        ("exploration.sigma=[0.1]", "exploration.sigma: found 1 numbers for 2 action dimensions"),
-        ("exploration.sigma=wide", "exploration.sigma must be"),
-        ("exploration.num_candidates=0", "exploration.num_candidates must be"),
-        ("exploration.centre=middle", "exploration=optimistic: centre must be one of"),
-        ("exploration.candidates=latent", "needs a policy that decodes latents: algorithm=lapo"),
-        ("exploration.candidates=cloud", "exploration.candidates: 'cloud' is not known"),
-        ("exploration.omega=big", "exploration.omega must be a number"),
-        ("+schedule.to.algorithm.expectle=0.8", "schedule.to: 'algorithm.expectle' is not known"),
-        ("schedule.kind=slow", "schedule.kind: 'slow' is not known"),
-        ("algorithm@offline_algorithm=cql", "offline_algorithm is for algorithm=sac alone"),
-        ("transfer.targets=maybe", "transfer.targets must be true or false, found 'maybe'"),
-        ("online.warmup_steps=60", "online.warmup_steps (60) must be less than online.steps (60)"),
-        ("exploration.clip_margin=1", "exploration=optimistic: No action lies between"),
-        ("exploration.kind=optimist", "exploration.kind: 'optimist' is not known. Did you mean optimistic"),
-        ("algorithm.expectile=1", "expectile must be a number in (0, 1), found 1"),
-        ("task.name=my/task", "task.name='my/task' cannot be part of a folder name"),
-        ("algorithm.name=iqn", "algorithm: 'iqn' is not known. There are: awac, bc"),
-    ],
-)
-def test_values_that_cannot_be_meant_end_before_any_work(override: str, message: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        run("finetune", *TINY, override)
-    assert message in str(refused.value)
-    left = [path for path in Path().rglob("*") if path.is_file() and not path.name.startswith(".")]
-    assert [path.name for path in left] in ([], ["config.yaml"])
 
 
 def test_a_corrected_command_starts_after_a_refusal() -> None:
@@ -400,33 +328,6 @@ def test_the_decay_of_pretraining_ends_with_it() -> None:
     decayed, renewed = (part(each, "learner")["optimisers"]["rest"] for each in (pretrained, folder))
     assert decayed["param_groups"][0]["lr"] < 3e-4 * 0.01
     assert renewed["param_groups"][0]["lr"] == 3e-4
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["algorithm=lapo", "exploration.centre=sample_per_candidate"], "this one is deterministic"),
-        (["algorithm=lapo", "exploration.candidates=mixed"], "needs a policy that can be sampled"),
-        (["algorithm=lapo", "exploration.candidates=latent", "exploration.sigma=[0.1,0.1]"], "needs one, or 4"),
-        (
-            ["exploration=thompson", "online.distil_weight=0.5"],
-            "they need exploration=optimistic or ucb, found thompson",
-        ),
-        (["exploration=noise", "online.target_candidates=3"], "they need exploration=optimistic or ucb, found noise"),
-        (
-            ["exploration=matched_noise", "schedule=linear", "+schedule.to.exploration.sigma=0.1"],
-            "'exploration.sigma' is not known",
-        ),
-        (
-            ["algorithm=cql", "schedule=linear", "+schedule.to.algorithm.lagrange_threshold=0.5"],
-            "'algorithm.lagrange_threshold' is not known",
-        ),
-    ],
-)
-def test_combinations_that_cannot_be_meant_end_before_pretraining(overrides: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        run("finetune", *TINY, *overrides)
-    assert not list(Path("runs").glob("pretrained-*"))
 
 
 def test_how_an_agent_was_watched_makes_it_no_other_agent() -> None:

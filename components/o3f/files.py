@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+from o3f.errors import CheckpointError
 
 
 def fsync(path: Path) -> None:
@@ -45,6 +49,18 @@ def write_text(target: Path, text: str) -> None:
         publish(staged, target)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the contents of a JSON file that :func:`write_text` wrote.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Restore it, or delete the folder.") from error
 
 
 def sha256(path: Path) -> str:

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from o3f.checkpoint import checkpoints, clear_stage, load_latest, save
 from o3f.errors import CheckpointError, ConfigError, SaveError
-from o3f.files import write_text
+from o3f.files import read_json, write_text
 from o3f.locks import lock_folder
 from o3f.provenance import provenance
 from o3f.run_config import FREE_KEYS, config_difference, plain, read_settings, run_path
@@ -136,7 +136,7 @@ class RunFolder:
         if not (file.exists() and self._begun()):
             write_text(file, json.dumps(now, indent=2) + "\n")
             return
-        then = json.loads(file.read_text(encoding="utf-8"))
+        then = read_json(file)
         if changed := [line for line in config_difference(then, now) if line.split(":")[0] in facts]:
             raise ConfigError(f"{self.path} was begun with something else (old -> new): {', '.join(changed)}.")
         if changed := config_difference(then, now, free_keys=()):
@@ -180,7 +180,7 @@ class RunFolder:
     def scores(self) -> dict[str, Any] | None:
         """The final scores of a finished run, else None."""
         file = self.path / "done.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_json(file) if file.exists() else None
 
     def finish(self, scores: Mapping[str, Any]) -> None:
         """Mark the run as finished: the same command will then say so and stop."""
