@@ -21,6 +21,7 @@ import torch
 from o3f import files, runs
 from o3f.algorithms import IQLLearner
 from o3f.checkpoint import checkpoints, load_latest, save
+from o3f.data.rows import allocate_rows
 from o3f.errors import CheckpointError, ConfigError, SaveError
 from o3f.files import AppendFile, sha256
 from o3f.logging import RunLogger, read_csv
@@ -111,6 +112,13 @@ def test_f04_a_really_full_disk_raises_and_keeps_the_old_checkpoint(mounted: Cal
     box = Box(0)
     assert load_latest(folder, {"box": box}) == {"step": 1}
     assert box.value == 1
+
+
+def test_f04_memory_mapped_rows_claim_their_space_at_the_start(mounted: Callable[[str], Path]) -> None:
+    folder = mounted("size=600k")
+    with pytest.raises(OSError, match="No space left") as caught:
+        allocate_rows(100_000, observation_dim=8, action_dim=2, storage_dir=folder)
+    assert caught.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("failing", [[50], [50, 100], [100]])
