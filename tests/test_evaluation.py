@@ -21,6 +21,7 @@ from torchrl.envs.utils import ExplorationType, exploration_type
 
 from o3f.behaviours import gaussian_mlp_from_actor
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
+from o3f.errors import ActionError, EvaluationError
 from o3f.evaluation import evaluate, normalised_score
 from o3f.modules import EnsembleQValue, OptimisticActor, RandomRank, gaussian_policy
 from o3f.video import record_video
@@ -222,7 +223,7 @@ def test_training_data_are_the_same_with_and_without_evaluation() -> None:
 def test_nan_of_policy_or_environment_is_told_with_its_place(
     policy: nn.Module, kwargs: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises((EvaluationError, ActionError), match=message):
         evaluate(policy, EnvConfig("toy/Counter-v0", kwargs=kwargs), episodes=2, seed=0)
 
 

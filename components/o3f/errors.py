@@ -38,6 +38,24 @@ class SaveError(RuntimeError):
     exit_code = 1
 
 
+class ActionError(ValueError):
+    """A policy gave an action that no environment may receive: NaN, or out of bounds."""
+
+    exit_code = 5
+
+
+class EnvironmentFailure(RuntimeError):
+    """An environment failed too often."""
+
+    exit_code = 1
+
+
+class EvaluationError(RuntimeError):
+    """There is no score, because an environment failed; training can go on."""
+
+    exit_code = 1
+
+
 class Stopped(KeyboardInterrupt):
     """A signal asked the run to end; no ``Exception``, so that a sweep ends with its run.
 

@@ -17,6 +17,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.envs.wrappers import FlatObservation
+from o3f.errors import ActionError, EvaluationError
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,18 +77,20 @@ def evaluate(
 
     Raises:
         ValueError: if ``episodes`` is not positive.
-        RuntimeError: if the policy or the environment fails or gives a value that is not finite.
+        EvaluationError: if the environment fails or gives a value that is not finite.
+        ActionError: if the policy gives an action that is not finite or outside [-1, 1].
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, found {episodes}.")
     record = _Record(episodes)
     numbers = iter(range(episodes))
     with contextlib.ExitStack() as stack:
-        players = [_Player(config, seed, numbers, record) for _ in range(min(episodes, max_parallel))]
-        for player in players:
-            stack.callback(player.env.close)
         stack.enter_context(isolated(policy, seed))
         stack.enter_context(set_exploration_type(exploration))
+        players: list[_Player] = []
+        for _ in range(min(episodes, max_parallel)):
+            players.append(_Player(config, seed, numbers, record))
+            stack.callback(players[-1].env.close)
         while any(player.episode is not None for player in players):
             observations = np.stack([player.observation for player in players])
             actions = act(policy, observations, [player.is_init for player in players])
@@ -152,6 +155,21 @@ def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
             vars(module).update(attributes)
 
 
+@contextlib.contextmanager
+def told_with_place(place: str) -> Iterator[None]:
+    """Name the place in what an environment raises, and tell its failures from the policy's.
+
+    Raises:
+        ActionError: the policy gave an action that no environment may receive.
+        EvaluationError: anything else.
+    """
+    try:
+        yield
+    except Exception as error:
+        kind = ActionError if isinstance(error, ActionError) else EvaluationError
+        raise kind(f"Evaluation stopped {place}: {error}") from error
+
+
 class _Record:
     """The figures of all episodes, filled in as they are played."""
 
@@ -166,7 +184,12 @@ class _Player:
     """One environment, playing the next episode that nobody plays yet; parked when none is left."""
 
     def __init__(self, config: EnvConfig, seed: int, numbers: Iterator[int], record: _Record) -> None:
-        self.env = FlatObservation(make_raw_env(config), config.observation_keys)
+        try:
+            self.env = FlatObservation(make_raw_env(config), config.observation_keys)
+        except (ValueError, KeyError, ImportError):
+            raise  # a mistake in the configuration
+        except Exception as error:
+            raise EvaluationError(f"The environment for an evaluation could not be made: {error}") from error
         self.seed, self.numbers, self.record = seed, numbers, record
         self._next()
 
@@ -174,19 +197,16 @@ class _Player:
         self.episode = next(self.numbers, None)
         self.is_init = True
         if self.episode is not None:
-            self.observation, _ = self.env.reset(seed=episode_seed(self.seed, self.episode))
+            with told_with_place(f"at the start of episode {self.episode}"):
+                self.observation, _ = self.env.reset(seed=episode_seed(self.seed, self.episode))
 
     def step(self, action: npt.NDArray[Any]) -> None:
         """Take a step of the current episode, if there is one."""
         if self.episode is None:
             return
         record, episode = self.record, self.episode
-        try:
+        with told_with_place(f"in episode {episode} at step {record.lengths[episode]}"):
             self.observation, reward, terminated, truncated, info = self.env.step(action)
-        except Exception as error:
-            raise RuntimeError(
-                f"Evaluation stopped in episode {episode} at step {record.lengths[episode]}: {error}"
-            ) from error
         record.returns[episode] += float(reward)
         record.lengths[episode] += 1
         success = info.get("success", info.get("is_success"))

@@ -16,7 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.data import RewardRule
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.envs.wrappers import FlatObservation
-from o3f.evaluation import act, isolated
+from o3f.evaluation import act, isolated, told_with_place
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,9 +108,9 @@ def measure_q_bias(
     """
     kept: dict[str, list[Floats]] = {"values": [], "hard": [], "soft": []}
     with contextlib.ExitStack() as stack:
-        env = stack.enter_context(contextlib.closing(FlatObservation(make_raw_env(config), config.observation_keys)))
         stack.enter_context(isolated(policy, seed))
         stack.enter_context(set_exploration_type(ExplorationType.RANDOM))
+        env = stack.enter_context(contextlib.closing(FlatObservation(make_raw_env(config), config.observation_keys)))
         for episode in range(episodes):
             played = _play(policy, env, episode_seed(seed, episode), rule)
             count = counted_steps(len(played.rewards), played.terminated, discount)
@@ -142,7 +142,8 @@ def counted_steps(length: int, terminated: bool, discount: float) -> int:
 
 
 def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: RewardRule) -> Trajectory:
-    observation, _ = env.reset(seed=seed)
+    with told_with_place("at the start of an episode"):
+        observation, _ = env.reset(seed=seed)
     observations, actions = [], []
     rewards: list[float] = []
     terminated = truncated = False
@@ -150,7 +151,8 @@ def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: R
         action = act(policy, observation[None], [not rewards])[0]
         observations.append(observation)
         actions.append(action)
-        observation, reward, terminated, truncated, _ = env.step(action)
+        with told_with_place(f"at step {len(rewards)} of an episode"):
+            observation, reward, terminated, truncated, _ = env.step(action)
         rewards.append(float(reward))
     raw = torch.tensor(rewards, dtype=torch.float64)
     return Trajectory(np.stack(observations), np.stack(actions), rule(raw).numpy(), terminated)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tensordict.nn import TensorDictModuleBase
 from o3f.algorithms import Learner
 from o3f.build import env_config
 from o3f.data import RewardRule
+from o3f.errors import EvaluationError
 from o3f.evaluation import Evaluation, evaluate, normalised_score
 from o3f.logging import RunLogger
 from o3f.progress import Progress
@@ -43,20 +45,31 @@ def evaluate_policy(policy: TensorDictModuleBase, config: DictConfig) -> dict[st
 def evaluate_and_log(
     logger: RunLogger, progress: Progress, step: int, learner: Learner, config: DictConfig, rule: RewardRule
 ) -> dict[str, Any]:
-    """Evaluate, log the figures as ``eval/*`` and print them in a line; log ``bias/*`` where asked for."""
-    figures = evaluate_policy(learner.policy, config)
+    """Evaluate, log the figures as ``eval/*`` and print them in a line; log ``bias/*`` where asked for.
+
+    Where the environment of the evaluation fails, that is a warning and the step has no score: training goes on.
+    """
+    try:
+        figures = evaluate_policy(learner.policy, config)
+        bias = _bias(learner, config, rule) if config.evaluation.q_bias_episodes else {}
+    except EvaluationError as error:
+        warnings.warn(f"Step {step} has no score, and training goes on. {error}", RuntimeWarning, stacklevel=2)
+        return {"step": step}
     logger.log(step, {f"eval/{name}": value for name, value in figures.items()})
-    if config.evaluation.q_bias_episodes:
-        bias = measure_q_bias(
-            learner.policy,
-            learner.critic,
-            env_config(config),
-            rule=rule,
-            discount=config.algorithm.discount,
-            episodes=config.evaluation.q_bias_episodes,
-            seed=config.evaluation.seed,
-            entropy_weight=learner.entropy_weight,
-        )
+    if bias:
         logger.log(step, {f"bias/{name}": value for name, value in bias.items()})
     progress.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
     return {"step": step, **figures}
+
+
+def _bias(learner: Learner, config: DictConfig, rule: RewardRule) -> dict[str, float]:
+    return measure_q_bias(
+        learner.policy,
+        learner.critic,
+        env_config(config),
+        rule=rule,
+        discount=config.algorithm.discount,
+        episodes=config.evaluation.q_bias_episodes,
+        seed=config.evaluation.seed,
+        entropy_weight=learner.entropy_weight,
+    )

@@ -34,7 +34,7 @@ def check_online(config: DictConfig) -> None:
         ConfigError: as :func:`check_offline`, and for keys that contradict each other.
     """
     check_offline(config)
-    for key in (*_COUNTS, "updates_per_step"):
+    for key in (*_COUNTS, "updates_per_step", "max_env_failures"):
         require_range(config, f"online.{key}", "[1, inf)", integer=True)
     for key in ("random_steps", "warmup_steps", "target_candidates"):
         require_range(config, f"online.{key}", "[0, inf)", integer=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from o3f.data.actions import check_action_space, to_agent_actions
-from o3f.data.buffers import buffer_over, make_buffer, online_rows, restore_online
+from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online
 from o3f.data.checks import check_dataset, check_environment
 from o3f.data.minari import dataset_info, load_minari
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter
@@ -29,6 +29,7 @@ __all__ = [
     "check_environment",
     "dataset_hash",
     "dataset_info",
+    "end_episode",
     "hash_rows",
     "is_local",
     "load_minari",

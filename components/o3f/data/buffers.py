@@ -121,6 +121,23 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
         generator.set_state(state["generator"])
 
 
+def end_episode(buffer: ReplayBuffer) -> None:
+    """Mark the newest online row as the end of a truncated episode, which keeps its bootstrap.
+
+    For an episode that has no next step, because the environment failed. Nothing happens where the newest row is an
+    episode's end already, or where there is none.
+    """
+    writer = _online_writer(buffer)
+    if buffer.write_count == 0:
+        return
+    cursor = writer.state_dict()["_cursor"]
+    newest = writer.num_offline + (cursor - writer.num_offline - 1) % writer.capacity
+    row: Any = buffer.storage.get(newest)  # a view
+    if not row["next", "done"]:
+        for key in ("done", "truncated"):
+            row["next", key].fill_(True)
+
+
 def _assemble(
     storage: TensorStorage,
     num_offline: int,

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from o3f.envs.checks import check_interface
 from o3f.envs.make import EnvConfig, make_env, make_gym_env, make_raw_env
+from o3f.envs.restarts import Restarting
 from o3f.envs.wrappers import episode_seed
 
-__all__ = ["EnvConfig", "episode_seed", "make_env", "make_gym_env", "make_raw_env"]
+__all__ = [
+    "EnvConfig",
+    "Restarting",
+    "check_interface",
+    "episode_seed",
+    "make_env",
+    "make_gym_env",
+    "make_raw_env",
+]

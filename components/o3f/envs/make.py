@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ import gymnasium
 from torchrl.envs import EnvBase, GymWrapper
 
 from o3f.data.rewards import RewardRule
+from o3f.envs.checks import check_interface
+from o3f.envs.restarts import Restarting
 from o3f.envs.wrappers import (
     Env,
     FlatObservation,
@@ -21,6 +24,7 @@ from o3f.envs.wrappers import (
     RuledReward,
     SeededResets,
     UnitActions,
+    episode_seed,
 )
 
 
@@ -98,7 +102,15 @@ def make_raw_env(config: EnvConfig, *, render_mode: str | None = None) -> Env:
     return env if config.reset_options is None else ResetOptions(env, config.reset_options)
 
 
-def make_gym_env(config: EnvConfig, *, seed: int, first_episode: int = 0, reward: RewardRule | None = None) -> Env:
+def make_gym_env(
+    config: EnvConfig,
+    *,
+    seed: int,
+    first_episode: int = 0,
+    reward: RewardRule | None = None,
+    max_failures: int | None = None,
+    counters: MutableMapping[str, int] | None = None,
+) -> Env:
     """A Gymnasium environment with flat float32 observations, actions in [-1, 1] and seeded episodes.
 
     Args:
@@ -106,15 +118,21 @@ def make_gym_env(config: EnvConfig, *, seed: int, first_episode: int = 0, reward
         seed: base seed; episode ``k`` resets with ``episode_seed(seed, k)``.
         first_episode: number of the first episode.
         reward: the task's rule; None keeps raw rewards.
+        max_failures: None raises whatever the environment raises; with a number it is started anew, see
+            :class:`~o3f.envs.Restarting`.
+        counters: where failures are counted.
 
     Raises:
         ValueError: as :func:`make_raw_env`, and for observations that are pixels, text or discrete.
         KeyError: if a key of ``observation_keys`` is not in the observation.
         ImportError: if the environment needs a package that is not installed.
     """
-    env: Env = FlatObservation(make_raw_env(config), config.observation_keys)
-    if reward is not None:
-        env = RuledReward(env, reward)
+
+    def make() -> Env:
+        env = FlatObservation(make_raw_env(config), config.observation_keys)
+        return env if reward is None else RuledReward(env, reward)
+
+    env = make() if max_failures is None else Restarting(make, max_failures, counters)
     return SeededResets(env, seed, first_episode)
 
 
@@ -124,15 +142,24 @@ def make_env(
     seed: int,
     first_episode: int = 0,
     reward: RewardRule | None = None,
+    max_failures: int | None = None,
+    counters: MutableMapping[str, int] | None = None,
     device: str = "cpu",
 ) -> EnvBase:
-    """A TorchRL environment for a ``Collector``; arguments as :func:`make_gym_env`.
+    """A TorchRL environment for a ``Collector``; arguments and errors as :func:`make_gym_env`.
+
+    What the environment returns is looked at first (:func:`~o3f.envs.check_interface`), in a copy of its own.
 
     Returns:
         Keys ``observation`` ``[O]`` and ``reward`` ``[1]``, float32; ``action`` ``[A]``, ``Bounded(-1, 1)``;
         ``done``, ``terminated`` and ``truncated`` ``[1]``; nothing else.
     """
-    return GymWrapper(make_gym_env(config, seed=seed, first_episode=first_episode, reward=reward), device=device)
+    with contextlib.closing(make_raw_env(config)) as probe:
+        check_interface(probe, episode_seed(seed, first_episode))
+    env = make_gym_env(
+        config, seed=seed, first_episode=first_episode, reward=reward, max_failures=max_failures, counters=counters
+    )
+    return GymWrapper(env, device=device)
 
 
 def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
@@ -12,11 +13,15 @@ import numpy.typing as npt
 from o3f.data.actions import check_action_space
 from o3f.data.observations import observation_layout
 from o3f.data.rewards import RewardRule
+from o3f.errors import ActionError
 
 Env = gymnasium.Env[Any, Any]
 Wrapper = gymnasium.Wrapper[Any, Any, Any, Any]
 Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 Reset = tuple[Any, dict[str, Any]]
+
+SPACE_TOLERANCE = 1e-3
+"""How far an observation may lie outside the bounds that its space states."""
 
 
 class FrameSkip(Wrapper):
@@ -77,8 +82,8 @@ class UnitActions(Wrapper):
     the half width of its bounds. No action that is NaN or outside [-1, 1] ever reaches it.
 
     Raises:
-        ValueError: if the action space is not a bounded vector; in ``step``, if the action is not finite or
-            outside [-1, 1].
+        ValueError: if the action space is not a bounded vector.
+        ActionError: in ``step``, if the action is not finite or outside [-1, 1].
     """
 
     def __init__(self, env: Env, scale: float = 1.0) -> None:
@@ -93,7 +98,7 @@ class UnitActions(Wrapper):
         """Step with an action in [-1, 1]."""
         action = np.asarray(action)
         if not (np.abs(action) <= 1.0).all():  # NaN fails the comparison too
-            raise ValueError(
+            raise ActionError(
                 f"Action {np.array2string(action, threshold=10)} is not in [-1, 1]: it was not sent to the"
                 " environment. Check the policy for NaN weights, or project its actions onto the action spec."
             )
@@ -118,13 +123,20 @@ class FlatObservation(Wrapper):
     """Observations as one float32 vector, laid out as :func:`o3f.data.observation_layout` does.
 
     Raises:
-        RuntimeError: in ``step`` and ``reset``, if an observation or a reward is not finite.
+        RuntimeError: in ``step`` and ``reset``, if an observation or a reward is not finite, or an observation lies
+            more than :data:`SPACE_TOLERANCE` (relative to bounds greater than 1) outside its space.
     """
 
     def __init__(self, env: Env, keys: Sequence[str] | None = None) -> None:
         super().__init__(env)
         self.layout = observation_layout(env.observation_space, keys)
-        self.observation_space = self.layout.space
+        space = self.layout.space
+        self.observation_space = space
+        self._low, self._high = (
+            bound + sign * SPACE_TOLERANCE * np.maximum(1.0, np.abs(bound))
+            for bound, sign in ((space.low, -1.0), (space.high, 1.0))
+        )
+        self._bounded = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
 
     def step(self, action: Any) -> Step:
         """Step and flatten."""
@@ -138,11 +150,18 @@ class FlatObservation(Wrapper):
 
     def _flat(self, observation: Any, reward: float, action: Any) -> npt.NDArray[np.float32]:
         flat = self.layout.flatten(observation)
-        if not (np.isfinite(flat).all() and np.isfinite(reward)):
+        if not (math.isfinite(reward) and np.isfinite(flat).all()):
             raise RuntimeError(
                 f"{self.env} gave a value that is not finite after action {action}: observation"
                 f" {np.flatnonzero(~np.isfinite(flat)).tolist()} (flat indices), reward {reward}. The physics"
                 " diverged or the environment has a bug; the transition was not passed on."
+            )
+        if self._bounded and not ((self._low <= flat) & (flat <= self._high)).all():
+            outside = np.flatnonzero((flat < self._low) | (flat > self._high))
+            raise RuntimeError(
+                f"{self.env} gave an observation outside its space after action {action}: {flat[outside].tolist()} at"
+                f" {outside.tolist()} (flat indices), allowed {self._low[outside].tolist()} to"
+                f" {self._high[outside].tolist()}. Correct the environment, or the bounds it states."
             )
         return flat
 
