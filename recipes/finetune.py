@@ -6,6 +6,7 @@ and the update is the one used offline.
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from o3f import build
 from o3f.algorithms import Learner
 from o3f.commands import command
 from o3f.config import recipe
-from o3f.data import RewardRule, online_rows, restore_online
+from o3f.data import RewardRule, end_episode, online_rows, restore_online
 from o3f.envs import make_env
 from o3f.exploration import make_actor
 from o3f.lanes import Run, Update, complete, lane_configs
@@ -88,14 +89,19 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
         schedule.step(done)
         for transition in collector:
             step = state["step"] = state["step"] + 1
-            buffer.extend(with_rule(transition, reward_rule))
+            reward = float(transition["next", "reward"])
+            if stored := not isnan(reward):
+                buffer.extend(with_rule(transition, reward_rule))
+                episode_return += reward
+                episode_length += 1
+            else:  # the environment failed: there is nothing to learn from in this step
+                end_episode(buffer)
+                logger.log(step, {"rollout/failures": state["failures"]})
             schedule.step(step)
             metrics = {}
-            if step > max(online.random_steps, online.warmup_steps):
+            if stored and step > max(online.random_steps, online.warmup_steps):
                 batches = [buffer.sample().to(config.device) for _ in range(online.updates_per_step)]
                 metrics = yield Update(learner, batches, report=step % online.log_every == 0)
-            episode_return += float(transition["next", "reward"])
-            episode_length += 1
             progress.advance()
 
             if step % online.log_every == 0:
@@ -132,7 +138,13 @@ def start_learner(learner: Learner, buffer: ReplayBuffer, config: DictConfig, da
 def make_collector(config: DictConfig, actor: TensorDictModuleBase, state: dict[str, int]) -> Collector:
     """One environment, acting with the newest policy and critics, from the next episode on."""
     streams = GlobalRNGState().state_dict()
-    env = make_env(build.env_config(config), seed=config.seed, first_episode=state["episode"])
+    env = make_env(
+        build.env_config(config),
+        seed=config.seed,
+        first_episode=state["episode"],
+        max_failures=config.online.max_env_failures,
+        counters=state,
+    )
     if "is_init" in actor.in_keys:
         env = TransformedEnv(env, InitTracker())
     collector = Collector(
