@@ -139,18 +139,21 @@ def test_a_lane_that_fails_does_not_take_the_others_along(alone: list[Path]) -> 
     assert_like(Path("runs", *alone[1].parts[-3:]), alone[1])
 
 
-def test_a_signal_ends_all_lanes_and_the_same_command_goes_on(alone: list[Path]) -> None:
-    command = ["finetune", *LONG, "num_lanes=2"]
-    process = runs.start(*command)
-    while not list(Path("runs/default").rglob("seed1/metrics.csv")):
+def test_a_signal_ends_all_lanes_after_their_step_and_they_go_on() -> None:
+    command = [*TINY, "num_lanes=2", "offline={steps: 600, checkpoint_every: 600, evaluate_every: 600}"]
+    process = runs.start("pretrain", *command)
+    while not list(Path("runs").rglob("seed1/metrics.csv")):
         assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "stopped by SIGTERM" in output
-    for found, expected in zip(run_lanes(), alone, strict=True):
-        assert_like(found, expected)
+    folders = [path.parent for path in sorted(Path("runs").rglob("metrics.csv"))]
+    assert [folder.name for folder in folders] == ["seed0", "seed1"]
+    assert all(0 < part(folder, "learner")["updates"] < 600 for folder in folders)
+    run("pretrain", *command)
+    assert [part(folder, "learner")["updates"] for folder in folders] == [600, 600]
 
 
 @pytest.mark.parametrize(
@@ -193,3 +196,34 @@ def test_runs_of_different_steps_and_lengths_get_what_they_get_alone() -> None:
     assert joint == alone
     assert [learner.updates for learner in learners] == [6, 5, 6]
     assert [bool(metrics) for _, metrics in joint[0]] == [True, False] * 3
+
+
+def test_a_run_that_is_behind_comes_first_and_then_both_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    learners = [make(0), make(1)]
+    for step in range(3):
+        learners[0].update(batches(0, step))
+    groups: list[int] = []
+    update = Lanes.update
+
+    def noted(lanes: Lanes, *args: Any, **kwargs: Any) -> Any:
+        groups.append(len(lanes.learners))
+        return update(lanes, *args, **kwargs)
+
+    monkeypatch.setattr(Lanes, "update", noted)
+    complete([scripted(0, learners[0], [2, 2], []), scripted(1, learners[1], [1] * 6 + [2, 2], [])])
+    assert groups == [1] * 6 + [2, 2]
+
+
+def test_when_updating_fails_all_runs_are_closed() -> None:
+    closed: list[int] = []
+
+    def closing(lane: int, learner: IQLLearner) -> Run[int]:
+        try:
+            return (yield from scripted(lane, learner, [1], []))
+        finally:
+            closed.append(lane)
+
+    with pytest.raises(ConfigError, match="one configuration") as held:
+        complete([closing(0, make(0)), closing(1, make(1, expectile=0.9))])
+    assert held.traceback
+    assert closed == [1, 0]
