@@ -15,11 +15,15 @@ class Faulty(gymnasium.Env[Any, Any]):
     In a share of the episodes the ``at``-th step fails, in the way that ``how`` says. ``made`` counts instances.
     """
 
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     made = 0
     received: list[Any]
 
-    def __init__(self, how: str = "raise", at: int = 3, share: float = 1.0, end: int = 6) -> None:
+    def __init__(
+        self, how: str = "raise", at: int = 3, share: float = 1.0, end: int = 6, render_mode: str | None = None
+    ) -> None:
         type(self).made += 1
+        self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(np.array([0.0, 0.0]), np.array([50.0, np.inf]), dtype=np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float64)
         self.how, self.at, self.share, self.end = how, at, share, end

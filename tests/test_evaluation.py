@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,6 @@ from o3f.errors import ActionError, EvaluationError
 from o3f.evaluation import evaluate, normalised_score
 from o3f.modules import EnsembleQValue, OptimisticActor, RandomRank, gaussian_policy
 from o3f.video import record_video
-from tests.toy_envs import Counter
 
 COUNTER = EnvConfig("toy/Counter-v0", kwargs={"end": 4})
 
@@ -243,24 +240,3 @@ def test_a_film_has_a_frame_per_observation(tmp_path: Path) -> None:
     film = record_video(STILL, COUNTER, tmp_path / "films" / "counter.mp4", seed=0)
     assert film == tmp_path / "films" / "counter.mp4"
     assert imageio_ffmpeg.count_frames_and_secs(str(film))[0] == 5
-
-
-def test_without_ffmpeg_there_is_one_warning_and_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert record_video(STILL, COUNTER, tmp_path / "counter.mp4", seed=0) is None
-    assert len(caught) == 1
-    assert 'pip install "o3f[video]"' in str(caught[0].message)
-
-
-def test_a_broken_renderer_is_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: object) -> None:
-        raise RuntimeError("no OpenGL context")
-
-    pytest.importorskip("imageio_ffmpeg")
-    monkeypatch.setattr(Counter, "render", fail)
-    before = torch.get_rng_state()
-    with pytest.warns(RuntimeWarning, match=r"no OpenGL context.*MUJOCO_GL"):
-        assert record_video(STILL, COUNTER, tmp_path / "counter.mp4", seed=0) is None
-    assert torch.equal(before, torch.get_rng_state())

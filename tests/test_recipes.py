@@ -175,18 +175,6 @@ def test_without_a_dataset_nothing_is_loaded_or_pretrained() -> None:
     assert [path.name for path in Path("runs").iterdir()] == ["default"]
 
 
-def test_evaluation_on_or_off_changes_nothing(pretrained: str) -> None:
-    often = run("finetune", *TINY, f"pretrained={pretrained}", "online.evaluate_every=7", "name=often")
-    never = ["online.evaluate_every=1000", "evaluation.episodes=2", "evaluation.seed=5"]
-    seldom = run("finetune", *TINY, f"pretrained={pretrained}", *never, "name=seldom")
-    for name in runs.PARTS:
-        assert same(part(often, name), part(seldom, name)), name
-    trained = [[row for row in rows(folder) if "eval" not in row[1]] for folder in (often, seldom)]
-    assert trained[0] == trained[1]
-    assert len(rows(often, "eval/return")) == 10
-    assert len(rows(seldom, "eval/return")) == 2
-
-
 def test_memory_mapped_storage_changes_nothing(pretrained: str) -> None:
     memory = run("finetune", *TINY, f"pretrained={pretrained}", "name=memory")
     memmap = run("finetune", *TINY, f"pretrained={pretrained}", "name=memmap", "dataset.storage=memmap")

@@ -19,13 +19,14 @@ class Restarting(Wrapper):
 
     A step that fails returns the last observation, the reward NaN and ``truncated``; NaN is the mark by which the
     one who collects knows that there is no transition to store. Before the next reset the environment is made
-    anew. A reset that fails is tried again with the same seed. Actions that the environment must not receive are
-    the policy's failure and not caught.
+    anew. A reset that fails is tried again with the same seed, ``limit`` times in all. Actions that the environment
+    must not receive are the policy's failure and not caught.
 
     Args:
         make: makes the environment.
         limit: failures in a row, without an episode that ended by itself between them, that end the run.
-        counters: counts ``failures`` and ``failures_in_a_row``; a run that is resumed gives the saved ones.
+        counters: counts episodes cut, ``failures`` and ``failures_in_a_row``; a run that is resumed gives the saved
+            ones.
 
     Raises:
         EnvironmentFailure: in ``step`` and ``reset``, at the ``limit``-th failure in a row.
@@ -47,7 +48,12 @@ class Restarting(Wrapper):
         except ActionError:
             raise
         except Exception as error:
-            self._count(error, f"in step {self._steps + 1} of its episode, after action {np.array2string(action)}")
+            self._broken = True
+            for name in ("failures", "failures_in_a_row"):
+                self.counters[name] = self.counters.get(name, 0) + 1
+            where = f"in step {self._steps + 1} of its episode, after action {np.array2string(np.asarray(action))}"
+            what_now = "This step is not stored and its episode counts as truncated; the next one is played"
+            self._tell(error, where, self.counters["failures_in_a_row"], what_now)
             return self._observation, float("nan"), False, True, {}
         self._observation = result[0]
         self._steps += 1
@@ -57,13 +63,15 @@ class Restarting(Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
         """Begin an episode, in a new environment after a failure."""
+        attempts = 0  # Not counted with the episodes: a run that resumes here resets again.
         while True:
             try:
                 if self._broken:
                     self._make_anew()
                 result = self.env.reset(seed=seed, options=options)
             except Exception as error:
-                self._count(error, f"in reset(seed={seed})")
+                self._broken, attempts = True, attempts + 1
+                self._tell(error, f"in reset(seed={seed})", attempts, "It is tried again")
             else:
                 self._observation, self._steps = result[0], 0
                 return result
@@ -74,10 +82,7 @@ class Restarting(Wrapper):
         self.env = self.make()
         self._broken = False
 
-    def _count(self, error: Exception, where: str) -> None:
-        self._broken = True
-        in_a_row = self.counters["failures_in_a_row"] = self.counters.get("failures_in_a_row", 0) + 1
-        total = self.counters["failures"] = self.counters.get("failures", 0) + 1
+    def _tell(self, error: Exception, where: str, in_a_row: int, what_now: str) -> None:
         origin = traceback.extract_tb(error.__traceback__)[-1]
         what = (
             f"The environment failed {where} ({type(error).__name__} in {origin.name}, {origin.filename}:"
@@ -85,12 +90,11 @@ class Restarting(Wrapper):
         )
         if in_a_row >= self.limit:
             raise EnvironmentFailure(
-                f"{what}\nThat was failure {in_a_row} in a row ({total} in all). Repair the environment and start the"
-                " same command again, or allow more with online.max_env_failures."
+                f"{what}\nThat was failure {in_a_row} in a row. Repair the environment and start the same command"
+                " again, or allow more with online.max_env_failures."
             ) from error
         warnings.warn(
-            f"{what}\nThis step is not stored and its episode counts as truncated; a new environment is made"
-            f" (failure {in_a_row} in a row, {total} in all; the run ends at {self.limit} in a row).",
+            f"{what}\n{what_now}, in an environment made anew. Failure {in_a_row} in a row; {self.limit} end the run.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
