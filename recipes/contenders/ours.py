@@ -58,7 +58,7 @@ def learning(workload: str, **options: Any) -> Cases:
     count = BLOCK if workload == "lapo_block" else 1
 
     def step() -> int:
-        learner.update([buffer.sample() for _ in range(count)])
+        learner.update([buffer.sample() for _ in range(count)], report=False)
         return count
 
     return {"update": step}

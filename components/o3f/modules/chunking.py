@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
+from o3f.modules.evaluate import critic_values, replaced, takes_tensors
+
 
 def candidate_values(
-    critic: Callable[[TensorDictBase], TensorDictBase],
+    critic: Any,
     states: TensorDictBase,
     candidates: Tensor,
     *,
@@ -33,6 +35,8 @@ def candidate_values(
     """
 
     def values(part: TensorDictBase, actions: Tensor) -> Tensor:
+        if takes_tensors(critic):
+            return critic_values(critic, replaced(critic, part, action_key, actions), value_key)
         inputs = part.unsqueeze(-1).expand(actions.shape[:-1]).set(action_key, actions)
         written: Tensor = critic(inputs).get(value_key)
         return written

@@ -15,7 +15,7 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule
 from torch import Tensor
 
-from o3f.modules import EnsembleQValue
+from o3f.modules.ensemble import EnsembleQValue
 from o3f.modules.tensor_module import TensorModule
 
 Entries: TypeAlias = TensorDictBase | Mapping[NestedKey, Tensor]
@@ -61,10 +61,15 @@ def critic_values(network: Any, tensordict: Entries, key: NestedKey, members: Te
         key: the entry the ensemble writes.
         members: indices.
     """
-    if type(network) is EnsembleQValue and not _hooked(network):
+    if takes_tensors(network):
         return network.values(torch.cat([tensordict[name] for name in network.in_keys], -1), members)
     values: Tensor = network(_selected(network, tensordict)).get(key)
     return values if members is None else values.index_select(-1, members)
+
+
+def takes_tensors(critic: Any) -> bool:
+    """Whether critics are an ensemble whose :meth:`~o3f.modules.EnsembleQValue.values` say all that a call would."""
+    return type(critic) is EnsembleQValue and not _hooked(critic)
 
 
 def distribution(actor: Any, tensordict: Entries) -> Any:
