@@ -26,13 +26,14 @@ from o3f.config import recipe, require_range
 from o3f.envs import make_raw_env
 from o3f.evaluation import normalised_score
 from o3f.progress import Progress
+from o3f.task_checks import check_task
 
 
 @recipe("collect")
 def main(config: DictConfig) -> None:
     """Record episodes, write them, and say what they hold."""
     require_range(config, "steps", "[1, inf)", integer=True)
-    require_range(config, "seed", "[0, inf)", integer=True)
+    check_task(config)
     task, start = config.task, time.monotonic()
     new_dataset_path(task.dataset.id, overwrite=config.overwrite)  # a refusal comes before the work
     env_config = build.env_config(config)

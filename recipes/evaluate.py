@@ -13,7 +13,7 @@ from tensordict.nn import TensorDictModuleBase
 
 from o3f import build
 from o3f.algorithms import Learner
-from o3f.config import recipe
+from o3f.config import recipe, require_range
 from o3f.evaluation import evaluate
 from o3f.exploration import make_actor
 from o3f.files import write_text
@@ -27,6 +27,8 @@ FIGURES = ("return", "score", "success", "length")
 @recipe("evaluate")
 def main(config: DictConfig) -> None:
     """Play the episodes, print a table, write ``evaluation.json`` into each run folder."""
+    require_range(config, "episodes", "[1, inf)", integer=True)
+    require_range(config, "seed", "[0, inf)", integer=True)
     folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
     for folder in folders:
         figures = evaluate_run(folder, config)

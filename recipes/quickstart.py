@@ -18,9 +18,10 @@ from rich.console import Console
 
 from o3f.commands import arguments, command
 from o3f.comparison import comparison_table, paired_differences, plot_arms, read_curves
-from o3f.config import recipe
+from o3f.config import recipe, require_range
 from o3f.data import is_local
 from o3f.errors import ResourceError
+from o3f.optional import optional
 
 LABELS = {
     "optimistic": "O3F",
@@ -34,6 +35,13 @@ LABELS = {
 @recipe("quickstart")
 def main(config: DictConfig) -> None:
     """Run what is missing, then show what came out."""
+    for key in ("transitions", "workers"):
+        require_range(config, key, "[1, inf)", integer=True)
+    for seed in config.seeds:
+        require_range({"seeds": seed}, "seeds", "[0, inf)", integer=True)
+    require_range(config, "confidence", "(0, 1)")
+    for module in ("matplotlib", "scipy"):  # needed at the end: told at the start
+        optional(module, "plots")
     started = time.monotonic()
     folder = Path(config.runs, config.name)
     common = [

@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from o3f.logging import read_csv
+from o3f.optional import optional
 from o3f.statistics import t_interval, verdict
 
 
@@ -112,10 +113,11 @@ def plot_arms(
 
     Returns:
         The picture's path.
-    """
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure = optional("matplotlib.figure", "plots").Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, kind in zip(panels, ("evaluated", "collected"), strict=True):
         for label, runs in arms.items():

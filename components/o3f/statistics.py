@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from o3f.optional import optional
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -49,8 +51,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         >>> round(interval.mean, 3), round(interval.half_width, 3)
         (2.0, 2.484)
     """
-    from scipy import stats
-
+    stats = optional("scipy.stats", "plots")
     if len(values) == 0 or not 0.0 < confidence < 1.0:
         raise ValueError(f"Need at least one value and 0 < confidence < 1, found {values=}, {confidence=}.")
     sample = np.asarray(values, dtype=np.float64)
