@@ -17,6 +17,7 @@ from o3f.algorithms import IQLLearner
 from o3f.algorithms.lanes import Lanes
 from o3f.errors import ConfigError
 from o3f.lanes import Run, Update, complete
+from o3f.signals import StopSignals
 from tests import recipe_runs as runs
 from tests.recipe_runs import TINY, part, rows, run, same
 from tests.test_lanes import batches, make, tensors
@@ -78,7 +79,9 @@ def assert_like(found: Path, expected: Path, tolerance: float = 1e-4) -> None:
 
 def test_lanes_are_the_runs_of_their_seeds(alone: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     folders = run_lanes()
-    assert capsys.readouterr().out.count("Fine-tuned: ") == 2
+    told = capsys.readouterr().out
+    assert told.count("Fine-tuned: ") == 2
+    assert all(f"seed {seed}, step 120: return" in told for seed in (0, 1))
     for found, expected in zip(folders, alone, strict=True):
         assert_like(found, expected)
         ours, theirs = (part(folder, "buffer")["rows"] for folder in (found, expected))
@@ -156,10 +159,26 @@ def test_a_signal_ends_all_lanes_after_their_step_and_they_go_on() -> None:
     assert [part(folder, "learner")["updates"] for folder in folders] == [600, 600]
 
 
+def test_a_signal_reaches_blocks_that_open_later_and_leaves_nothing_behind() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    first, second = StopSignals(), StopSignals()
+    first.__enter__()
+    signal.raise_signal(signal.SIGTERM)
+    second.__enter__()
+    assert first.received == second.received == signal.SIGTERM
+    first.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) != before
+    second.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) == before
+    with StopSignals() as third:
+        assert third.received is None
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["num_lanes=0"], "num_lanes must be a whole number"),
+        (["num_lanes=2", "seed=-1"], "seed must be a whole number"),
         (["num_lanes=2", "online.distil_weight=0.1"], "need num_lanes=1"),
         (["num_lanes=2", "online.target_candidates=3"], "need num_lanes=1"),
         (["num_lanes=2", "algorithm=sac", "exploration=policy"], "algorithm=iql or bc, found SACLearner"),

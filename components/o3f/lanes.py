@@ -49,7 +49,7 @@ def lane_configs(config: DictConfig) -> list[DictConfig]:
     """Return the configurations of the runs that ``num_lanes`` asks for: of ``seed``, ``seed + 1``, ...
 
     Raises:
-        ConfigError: ``num_lanes`` is no whole number of at least 1, or the objective is one that lanes cannot have.
+        ConfigError: ``num_lanes`` or ``seed`` is out of its range, or the objective is one that lanes cannot have.
     """
     require_range(config, "num_lanes", "[1, inf)", integer=True)
     online = config.get("online", {})
@@ -57,6 +57,9 @@ def lane_configs(config: DictConfig) -> list[DictConfig]:
         config.num_lanes == 1 or not (online.get("distil_weight") or online.get("target_candidates")),
         "online.distil_weight and online.target_candidates need num_lanes=1.",
     )
+    if config.num_lanes == 1:
+        return [config]
+    require_range(config, "seed", "[0, inf)", integer=True)
     configs = [copy.deepcopy(config) for _ in range(config.num_lanes)]
     for lane, each in enumerate(configs):
         each.seed = config.seed + lane

@@ -58,7 +58,8 @@ def evaluate_and_log(
     logger.log(step, {f"eval/{name}": value for name, value in figures.items()})
     if bias:
         logger.log(step, {f"bias/{name}": value for name, value in bias.items()})
-    progress.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
+    lane = f"seed {config.seed}, " if config.get("num_lanes", 1) > 1 else ""
+    progress.say(f"{lane}step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
     return {"step": step, **figures}
 
 
