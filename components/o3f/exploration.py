@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from o3f.errors import ConfigError
+from o3f.limits import LIMITS, check_limits, limited
 from o3f.modules import (
     GaussianCandidates,
     GaussianNoiseActor,
@@ -41,7 +42,8 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
         exploration: ``kind`` and all its options, as in ``conf/exploration``:
             ``optimistic`` and ``ucb`` (omega), ``thompson`` (per) and ``softmax`` (temperature), all four
             with candidates, num_candidates, sigma, centre, include_base and clip_margin;
-            ``random_rank`` (num_candidates, sigma, per), ``noise`` (sigma),
+            ``random_rank`` (num_candidates, sigma, per); these five with the limits for hardware
+            :data:`~o3f.limits.LIMITS`, which may be missing; ``noise`` (sigma),
             ``matched_noise`` (num_candidates, sigma), ``policy``. ``sigma`` is a number or a list with one
             for each action dimension (``matched_noise``: a number).
         spec: bounds of the action.
@@ -56,9 +58,14 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
     make, known = KINDS[str(kind)]
     where = f"exploration={kind}"
     check_keys(options, known, where)
-    missing = [name for name in known if name not in options]
+    missing = [name for name in known if name not in options and name not in LIMITS]
     require(not missing, f"{where}: no value for {', '.join(missing)}.")
-    _check_numbers(options, int(spec.shape[-1]))
+    action_dim = int(spec.shape[-1])
+    _check_numbers(options, action_dim)
+    if set(LIMITS) <= set(known):
+        options = {name: value for name, value in options.items() if name not in LIMITS} | {
+            "limits": check_limits(options, action_dim)
+        }
     try:
         return make(policy, critic, options, spec)
     except (TypeError, ValueError) as error:
@@ -130,9 +137,10 @@ _SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {
 
 
 def _best_of(policy: Module, critic: Module, options: Options, spec: TensorSpec, **parts: Any) -> Module:
-    kind = options.pop("candidates")
+    kind, limits, selector = options.pop("candidates"), options.pop("limits"), parts.pop("selector", None)
     check_keys([kind], _SAMPLERS, "exploration.candidates")
-    return OptimisticActor(policy, critic, sampler=_SAMPLERS[kind](policy, options), spec=spec, **parts)
+    parts |= limited(limits, _SAMPLERS[kind](policy, options), selector)
+    return OptimisticActor(policy, critic, spec=spec, **parts)
 
 
 def _optimistic(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
@@ -148,8 +156,9 @@ def _softmax(policy: Module, critic: Module, options: Options, spec: TensorSpec)
 
 
 def _random_rank(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    scorer = RandomRank(options.pop("per"))
-    return OptimisticActor(policy, critic, sampler=GaussianCandidates(**options), scorer=scorer, spec=spec)
+    scorer, limits = RandomRank(options.pop("per")), options.pop("limits")
+    parts = limited(limits, GaussianCandidates(**options))
+    return OptimisticActor(policy, critic, scorer=scorer, spec=spec, **parts)
 
 
 def _noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
@@ -166,7 +175,7 @@ def _policy(policy: Module, critic: Module, options: Options, spec: TensorSpec) 
 
 
 _STEP = ("num_candidates", "sigma")
-_CANDIDATES = ("candidates", *_STEP, "centre", "include_base", "clip_margin")
+_CANDIDATES = ("candidates", *_STEP, "centre", "include_base", "clip_margin", *LIMITS)
 
 #: How each kind is made, and its options.
 KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], tuple[str, ...]]] = {
@@ -174,7 +183,7 @@ KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], 
     "ucb": (_optimistic, (*_CANDIDATES, "omega")),
     "thompson": (_thompson, (*_CANDIDATES, "per")),
     "softmax": (_softmax, (*_CANDIDATES, "temperature")),
-    "random_rank": (_random_rank, (*_STEP, "per")),
+    "random_rank": (_random_rank, (*_STEP, "per", *LIMITS)),
     "noise": (_noise, ("sigma",)),
     "matched_noise": (_matched_noise, _STEP),
     "policy": (_policy, ()),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from o3f.limits import LIMITS
 from o3f.options import check_keys, require, require_range
+from o3f.task_checks import check_algorithm, check_task
 
 _COUNTS = ("steps", "evaluate_every", "checkpoint_every", "log_every")
 
@@ -15,6 +17,8 @@ def check_offline(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the key, the allowed range and what was found.
     """
+    check_task(config)
+    check_algorithm(config)
     for key in (*_COUNTS, "batch_size"):
         require_range(config, f"offline.{key}", "[1, inf)", integer=True)
     require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
@@ -41,18 +45,58 @@ def check_online(config: DictConfig) -> None:
     require_range(config, "online.distil_weight", "[0, inf)")
     if config.online.online_fraction is not None:
         require_range(config, "online.online_fraction", "[0, 1]")
+    check_batches(config)
+    if "num_candidates" in config.exploration:  # beyond, the candidates of one step fill the memory
+        require_range(config, "exploration.num_candidates", "[1, 1000000]", integer=True)
     for key in ("random_steps", "warmup_steps"):
         require(
             config.online[key] < config.online.steps,
             f"online.{key} ({config.online[key]}) must be less than online.steps ({config.online.steps}):"
             " nothing is learned before.",
         )
+    check_limits_hold(config)
     check_transfer(config)
     decay = config.algorithm.get("actor_decay_steps")
     require(
         config.pretrained != "auto" or config.dataset.id == "none" or decay is None,
         "algorithm.actor_decay_steps would leave the actor a learning rate of zero online: pre-train with it"
         " by itself, then fine-tune with algorithm.actor_decay_steps=null pretrained=RUN_FOLDER.",
+    )
+
+
+def check_batches(config: DictConfig) -> None:
+    """Check that the batches can be filled.
+
+    Raises:
+        ConfigError: there will never be so many rows to draw from.
+    """
+    online, fraction = config.online, config.online.online_fraction
+    require(
+        config.dataset.id != "none" or fraction in (None, 1),
+        f"online.online_fraction={fraction} mixes with a dataset's rows, but dataset=none.",
+    )
+    require(
+        (config.dataset.id != "none" and fraction != 1) or config.offline.batch_size <= online.steps,
+        f"offline.batch_size ({config.offline.batch_size}) exceeds the buffer: there will never be more than"
+        f" online.steps ({online.steps}) rows to draw from.",
+    )
+
+
+def check_limits_hold(config: DictConfig) -> None:
+    """Check that nothing acts outside the limits for hardware, where there are some.
+
+    Raises:
+        ConfigError: random first steps, or an objective that asks the actor between two steps.
+    """
+    limits = [name for name in LIMITS if config.exploration.get(name) is not None]
+    require(
+        not (limits and config.online.random_steps),
+        f"online.random_steps are outside the limits of exploration.{', '.join(limits)}: leave one of them out.",
+    )
+    require(
+        "max_change" not in limits or not (config.online.distil_weight or config.online.target_candidates),
+        "exploration.max_change is about one step after the other; online.distil_weight and online.target_candidates"
+        " choose actions in states of a batch: leave one of them out.",
     )
 
 

@@ -6,6 +6,7 @@ from o3f.modules.generic_ensemble import GenericEnsemble
 from o3f.modules.latent_candidates import LatentCandidates
 from o3f.modules.latent_networks import latent_actor, latent_decoder, latent_encoder
 from o3f.modules.latent_policy import LatentPolicy, latent_policy
+from o3f.modules.limits import ActionLimits
 from o3f.modules.mixed_candidates import MixedCandidates
 from o3f.modules.mlp import mlp
 from o3f.modules.noise import GaussianNoiseActor, matched_sigma
@@ -18,6 +19,7 @@ from o3f.modules.selectors import Argmax, Softmax
 from o3f.modules.tanh_gaussian import TanhGaussian, tanh_gaussian_policy
 
 __all__ = [
+    "ActionLimits",
     "Argmax",
     "EnsembleQValue",
     "GaussianCandidates",

@@ -62,6 +62,16 @@ class MixedCandidates(TensorDictModuleBase):
         self.num_candidates = num_candidates
         self.local = GaussianCandidates(num_candidates // 2, sigma, action_key=action_key, **kwargs)
 
+    @property
+    def low(self) -> Tensor:
+        """Lower action bound."""
+        return self.local.low
+
+    @property
+    def high(self) -> Tensor:
+        """Upper action bound."""
+        return self.local.high
+
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates, the policy's action first."""
         key = self.in_keys[0]

@@ -1,0 +1,175 @@
+"""Limits for hardware: candidates close to the policy's action, close to the action before, and not forbidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from tensordict import NestedKey, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+
+from o3f.modules.keys import key_list
+from o3f.modules.selectors import Argmax
+
+#: From states and ``"candidates"`` ``[*B, N, A]`` to a mask ``[*B, N]``, true where a candidate is forbidden.
+Veto: TypeAlias = Callable[[TensorDictBase], Tensor]
+_Numbers: TypeAlias = float | Sequence[float] | Tensor
+
+
+class ActionLimits(TensorDictModuleBase):
+    r"""Draws candidates with another sampler and limits them before they are scored. Not part of the paper.
+
+    .. math::
+        c'_i = \mathrm{clip}(\mathrm{clip}(c_i, \, a - d, \, a + d), \, p - r, \, p + r)
+
+    in each component, with a the policy's action (the first of its samples where there are several), d =
+    ``max_displacement``, p the action executed in the step before and r = ``max_change``. An episode's first step
+    has no p and is not limited by r. Where both limits cannot hold, r does, and the action is as near to a as r
+    allows. Candidates that ``veto`` forbids are replaced before they are scored, and :meth:`choice` never picks the
+    replacements: nothing forbidden is scored or executed. Where all are forbidden, all become the policy's action,
+    limited.
+
+    Give :meth:`choice` to the actor, too, so that the action executed is known in the next step::
+
+        limits = ActionLimits(GaussianCandidates(100, 0.2), max_change=0.1)
+        actor = OptimisticActor(policy, critic, sampler=limits, selector=limits.choice())
+
+    Only candidates are limited: not the plain policy, which acts under a deterministic exploration type, nor random
+    actions of a collector. ``max_displacement`` and ``max_change`` are buffers.
+
+    Args:
+        sampler: writes ``"candidates"`` ``[*B, N, A]`` as its only output, within its bounds ``low`` and ``high``
+            (-1 and 1 without such attributes).
+        max_displacement: d, one number or one per action dimension; None for no limit.
+        max_change: r, likewise. Needs ``is_init_key``.
+        veto: a function or module; the entries in its attribute ``in_keys``, if it has one, are passed to it.
+        action_key: the policy's action, ``[*B, A]`` or ``[*B, N, A]``.
+        is_init_key: entry ``[*B, 1]`` that marks an episode's first step, written by TorchRL's ``InitTracker``.
+
+    Raises:
+        ValueError: if a limit is negative or NaN.
+        RuntimeError: at the call, if all candidates of a state and the policy's action are forbidden, or the
+            action before is not known.
+    """
+
+    max_displacement: Tensor | None
+    max_change: Tensor | None
+
+    def __init__(
+        self,
+        sampler: TensorDictModuleBase,
+        *,
+        max_displacement: _Numbers | None = None,
+        max_change: _Numbers | None = None,
+        veto: Veto | None = None,
+        action_key: NestedKey = "action",
+        is_init_key: NestedKey = "is_init",
+    ) -> None:
+        super().__init__()
+        for name, limit in {"max_displacement": max_displacement, "max_change": max_change}.items():
+            value = None if limit is None else torch.as_tensor(limit, dtype=torch.float32).detach().clone()
+            if value is not None and not bool((value >= 0).all()):
+                raise ValueError(f"{name} must not be negative, got {limit}.")
+            self.register_buffer(name, value)
+        self.sampler = sampler
+        self.veto = veto
+        (self.action_key,), (self.is_init_key,) = key_list([action_key]), key_list([is_init_key])
+        needed = [is_init_key] if max_change is not None else []
+        self.in_keys = key_list([*sampler.in_keys, action_key, *needed, *getattr(veto, "in_keys", [])])
+        self.in_keys = [key for key in self.in_keys if key not in sampler.out_keys]
+        self.out_keys = key_list(sampler.out_keys)
+        self.excluded: Tensor | None = None
+        self._previous: Tensor | None = None
+
+    @property
+    def centre(self) -> Any:
+        """The sampler's, which the actor asks for."""
+        return getattr(self.sampler, "centre", "sample")
+
+    @property
+    def num_candidates(self) -> int:
+        """The sampler's, which the actor asks for."""
+        return int(getattr(self.sampler, "num_candidates", 1))
+
+    def choice(self, selector: TensorDictModuleBase | None = None) -> LimitedChoice:
+        """Return the selector (default: :class:`~o3f.modules.Argmax`) to give to the actor with these limits."""
+        return LimitedChoice(Argmax(self.action_key) if selector is None else selector, self)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write candidates within the limits."""
+        base = tensordict.get(self.action_key)
+        candidates = self.sampler(tensordict).get(self.out_keys[0])
+        if base.ndim == candidates.ndim:
+            base = base[..., 0, :]
+        low, high = getattr(self.sampler, "low", -1.0), getattr(self.sampler, "high", 1.0)
+        base = base.clamp(low, high).unsqueeze(-2)
+        limited = torch.cat([candidates, base], -2)
+        if self.max_displacement is not None:
+            limited = limited.clamp(base - self.max_displacement, base + self.max_displacement)
+        if self.max_change is not None:
+            limited = limited.clamp(*self._reachable(tensordict, base, self.max_change))
+        return tensordict.set(self.out_keys[0], self._allowed(tensordict, limited))
+
+    def remember(self, action: Tensor) -> None:
+        """Take note of the action ``[*B, A]`` that is executed."""
+        if self.max_change is not None:
+            self._previous = action.detach()
+
+    def _reachable(self, tensordict: TensorDictBase, base: Tensor, max_change: Tensor) -> tuple[Tensor, Tensor]:
+        is_init = tensordict.get(self.is_init_key, None)
+        if is_init is None:
+            raise KeyError(f"max_change needs {self.is_init_key!r}: add torchrl.envs.InitTracker() to the environment.")
+        previous, first = self._previous, is_init.unsqueeze(-1)
+        if previous is None or previous.shape != base.squeeze(-2).shape:
+            if not bool(is_init.all()):
+                raise RuntimeError(
+                    "max_change needs the action executed in the step before, which is not known: give the actor"
+                    " selector=limits.choice(), and begin with an episode's first step."
+                )
+            previous = base.squeeze(-2)
+        previous, change = previous.unsqueeze(-2), torch.where(first, torch.inf, max_change)
+        return previous - change, previous + change
+
+    def _allowed(self, tensordict: TensorDictBase, limited: Tensor) -> Tensor:
+        """Of candidates and base ``[*B, N + 1, A]``, ``[*B, N, A]`` of which none is forbidden."""
+        candidates = limited[..., :-1, :]
+        if self.veto is None:
+            return candidates
+        allowed = ~self.veto(tensordict.copy().set(self.out_keys[0], limited)).bool()
+        if allowed.shape != limited.shape[:-1]:
+            expected, found = list(limited.shape[:-1]), list(allowed.shape)
+            raise ValueError(f"veto returned a mask {found}, expected {expected}: one value per candidate.")
+        if not bool(allowed.any(-1).all()):
+            raise RuntimeError(
+                "veto forbids all candidates of a state and the policy's action, too: there is nothing to execute."
+                " Widen sigma or the limits, or let the veto allow a safe action."
+            )
+        first = allowed.int().argmax(-1, keepdim=True).unsqueeze(-1)  # the policy's action where it is the only one
+        self.excluded = ~allowed[..., :-1] & allowed[..., :-1].any(-1, keepdim=True)
+        return torch.where(allowed[..., :-1, None], candidates, limited.take_along_dim(first, -2))
+
+
+class LimitedChoice(TensorDictModuleBase):
+    """Chooses as another selector does, never one of the replacements of what a veto forbade.
+
+    Args:
+        selector: writes the action as its first output.
+        limits: told which action is executed.
+    """
+
+    def __init__(self, selector: TensorDictModuleBase, limits: ActionLimits) -> None:
+        super().__init__()
+        self.selector = selector
+        self.limits: nn.Module = limits
+        self.in_keys, self.out_keys = key_list(selector.in_keys), key_list(selector.out_keys)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the action."""
+        limits: Any = self.limits
+        if limits.excluded is not None:
+            tensordict.set("scores", tensordict.get("scores").masked_fill(limits.excluded, torch.nan))
+        chosen: TensorDictBase = self.selector(tensordict)
+        limits.remember(chosen.get(self.out_keys[0]))
+        return chosen
