@@ -38,6 +38,7 @@ from omegaconf.errors import OmegaConfBaseException
 import o3f.assets  # noqa: F401  (registers the resolver ${asset:NAME})
 from o3f.config_errors import exit_code, explain_overrides, report, report_sweep
 from o3f.errors import ConfigError
+from o3f.memory import keep_freed_memory
 from o3f.options import check_keys, require, require_range
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
@@ -109,6 +110,7 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
 
     # Makes Hydra raise its errors instead of printing them, so that they are reported here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    keep_freed_memory()
     with tempfile.TemporaryDirectory(prefix="o3f-") as scratch:
         _quiet_hydra(scratch)
         try:

@@ -12,12 +12,14 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f import EnsembleQValue, OptimisticActor, gaussian_policy
 from o3f.algorithms import Learner, make_learner
 from o3f.data import make_buffer
+from o3f.memory import keep_freed_memory
 
 from .data import ACTION_DIM, BATCH, LAPO_BATCH, OBSERVATION_DIM, Columns, transitions
 from .scoring_grid import GRID, name
 
 Cases = dict[str, Callable[[], int]]
 BLOCK = 20
+keep_freed_memory()  # as every recipe does
 
 #: Algorithm and configuration of each workload that is a gradient step.
 LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {

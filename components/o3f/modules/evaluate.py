@@ -74,12 +74,36 @@ def takes_tensors(critic: Any) -> bool:
 
 def distribution(actor: Any, tensordict: Entries) -> Any:
     """The distribution of a probabilistic policy's actions."""
-    parts = list(getattr(actor, "module", ()))
-    if len(parts) != 2 or not _is_plain(parts[0]) or not isinstance(parts[1], ProbabilisticTensorDictModule):
+    if (parts := _parts(actor)) is None:
         return actor.get_dist(_selected(actor, tensordict))
     network, last = parts
     written = dict(zip(network.out_keys, outputs(network, tensordict), strict=True))
-    return last.get_dist(written)  # pyright: ignore[reportArgumentType]  (it only looks its keys up)
+    return last.get_dist(written)
+
+
+def sampled(actor: Any, tensordict: TensorDictBase, key: NestedKey) -> tuple[Any, Tensor]:
+    """The distribution of a probabilistic policy's actions and what it acts, from one evaluation of its network.
+
+    Args:
+        actor: the policy.
+        tensordict: a batch ``[*B]``.
+        key: the action's entry; without gradients.
+    """
+    if (parts := _parts(actor)) is None:
+        selected = _selected(actor, tensordict)
+        return actor.get_dist(selected), actor(selected.copy()).get(key).detach()
+    network, last = parts
+    written = dict(zip(network.out_keys, outputs(network, tensordict), strict=True))
+    constant = TensorDict({name: value.detach() for name, value in written.items()}, tensordict.batch_size)
+    return last.get_dist(written), last(constant).get(key)
+
+
+def _parts(actor: Any) -> tuple[Any, Any] | None:
+    """A policy's network and what makes actions of its outputs, where it is no more than these two."""
+    parts = list(getattr(actor, "module", ()))
+    if len(parts) != 2 or not _is_plain(parts[0]) or not isinstance(parts[1], ProbabilisticTensorDictModule):
+        return None
+    return None if _hooked(actor) else (parts[0], parts[1])
 
 
 def _is_plain(network: Any) -> bool:

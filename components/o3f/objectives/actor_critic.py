@@ -14,10 +14,10 @@ from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
+from o3f.modules.evaluate import critic_values, distribution, replaced
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
-from o3f.modules.evaluate import critic_values, distribution, replaced
 from o3f.objectives.functional import Aggregation, aggregate_critics, draw_members
 
 Critics: TypeAlias = EnsembleQValue | GenericEnsemble

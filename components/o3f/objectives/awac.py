@@ -18,6 +18,7 @@ from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, d
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from o3f.modules.evaluate import sampled
 from o3f.objectives.actor_critic import ActorCriticLoss, Critics
 from o3f.objectives.functional import Weighting, awac_weights
 
@@ -84,9 +85,15 @@ class AWACLoss(ActorCriticLoss):
         return self._aggregated(self.target_qvalue_network, following, self._sample(following))
 
     @torch.no_grad()
-    def advantage(self, tensordict: TensorDictBase) -> Tensor:
-        """Advantage ``[*B]`` of the batch's actions over one sampled action, in one evaluation of the critics."""
-        action = torch.stack([tensordict.get(self.tensor_keys.action), self._sample(tensordict)], -2)
+    def advantage(self, tensordict: TensorDictBase, drawn: Tensor | None = None) -> Tensor:
+        """Advantage ``[*B]`` of the batch's actions over one sampled action, in one evaluation of the critics.
+
+        Args:
+            tensordict: the batch.
+            drawn: the sampled action ã ``[*B, A]``, by default drawn from the policy now.
+        """
+        drawn = self._sample(tensordict) if drawn is None else drawn
+        action = torch.stack([tensordict.get(self.tensor_keys.action), drawn], -2)
         value, baseline = self._aggregated(self.qvalue_network, tensordict, action).unbind(-1)
         return value - baseline
 
@@ -102,8 +109,13 @@ class AWACLoss(ActorCriticLoss):
         Raises:
             ValueError: if the policy's log-probability is not one number per action.
         """
-        advantage = self.advantage(tensordict) if advantage is None else advantage
-        log_prob = self._distribution(tensordict).log_prob(tensordict.get(self.tensor_keys.action))
+        if advantage is None:
+            with set_exploration_type(ExplorationType.RANDOM):
+                policy, drawn = sampled(self.actor_network, tensordict, self.tensor_keys.action)
+            advantage = self.advantage(tensordict, drawn)
+        else:
+            policy = self._distribution(tensordict)
+        log_prob = policy.log_prob(tensordict.get(self.tensor_keys.action))
         if log_prob.shape != advantage.shape:
             raise ValueError(
                 f"The policy's log-probability has shape {list(log_prob.shape)} and the advantage "

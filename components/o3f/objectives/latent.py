@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from o3f.modules import EnsembleQValue, GenericEnsemble, fit_normalisers
-from o3f.objectives.base import BoundLoss
 from o3f.modules.evaluate import critic_values, replaced, written
+from o3f.objectives.base import BoundLoss
 
 
 class LatentLoss(BoundLoss):
