@@ -68,11 +68,11 @@ def test_rows_have_exactly_the_row_keys_whatever_a_collector_adds() -> None:
     assert numbers(buffer[:]) == [0, 1, 2, 3, 100, 101]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     num_offline=st.integers(0, 5),
     capacity=st.integers(1, 6),
-    writes=st.lists(st.integers(1, 9), max_size=8),
+    writes=st.lists(st.integers(0, 9), max_size=8),
 )
 def test_online_rows_go_round_behind_the_dataset(num_offline: int, capacity: int, writes: list[int]) -> None:
     buffer = make_buffer(make_rows(num_offline) if num_offline else None, online_capacity=capacity)
@@ -88,6 +88,48 @@ def test_online_rows_go_round_behind_the_dataset(num_offline: int, capacity: int
         ]
         assert numbers(buffer[:]) == list(range(num_offline)) + [slot for slot in slots if slot is not None]
     assert buffer.write_count == written
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    num_offline=st.integers(0, 5),
+    capacity=st.integers(1, 6),
+    fraction=st.none() | st.floats(0, 1),
+    batch_size=st.integers(1, 40),
+    moves=st.lists(st.sampled_from(["write", "sample", "save", "restore"]), max_size=12),
+)
+def test_any_course_of_writing_sampling_and_restoring(
+    num_offline: int, capacity: int, fraction: float | None, batch_size: int, moves: list[str]
+) -> None:
+    """Against a list of numbers: what is stored, what may be drawn and how many of it, what a saved state brings back."""
+    buffer = make_buffer(
+        make_rows(num_offline) if num_offline else None,
+        online_capacity=capacity,
+        online_fraction=fraction,
+        batch_size=batch_size,
+        generator=torch.Generator().manual_seed(0),
+    )
+    slots: dict[int, int] = {}
+    written, saved = 0, None
+    for move in moves:
+        online = set(slots.values())
+        if move == "write":
+            buffer.extend(make_rows(1, first=1000 + written))
+            slots[written % capacity] = 1000 + written
+            written += 1
+        elif move == "sample" and len(buffer):
+            drawn = numbers(buffer.sample())
+            assert len(drawn) == batch_size
+            assert set(drawn) <= set(range(num_offline)) | online
+            if fraction is not None and online and num_offline:
+                assert sum(number in online for number in drawn) == int(batch_size * fraction + 1e-6)
+        elif move == "save":
+            saved = copy.deepcopy((online_rows(buffer), slots, written))
+        elif move == "restore" and saved is not None:
+            state, slots, written = copy.deepcopy(saved)
+            restore_online(buffer, state)
+            assert same_state(online_rows(buffer), state)
+        assert numbers(buffer[:]) == list(range(num_offline)) + [slots[index] for index in sorted(slots)]
 
 
 def test_one_row_at_a_time_and_any_batch_shape() -> None:

@@ -135,7 +135,7 @@ def test_a_finished_lane_is_left_as_it_is(alone: list[Path]) -> None:
 def test_a_lane_that_fails_does_not_take_the_others_along(alone: list[Path]) -> None:
     run("finetune", *LONG, "seed=0", "algorithm.expectile=0.9")
     with (
-        pytest.warns(UserWarning, match="the others go on"),
+        pytest.warns(UserWarning, match="lane 0 has failed, the others go on: .*seed0"),
         pytest.raises(ConfigError, match=r"expectile: 0\.9 -> 0\.7"),
     ):
         run_lanes()

@@ -1,7 +1,11 @@
 """Schedules: the paper's values at the start, the middle and the end, in place, and errors that help."""
 
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
@@ -28,6 +32,29 @@ def test_the_papers_courses(start: float, end: float, middle: float) -> None:
     assert course("same", start, end) == pytest.approx([start] * 4)
     assert course("abrupt", start, end) == pytest.approx([end] * 4)
     assert course("linear", start, end) == pytest.approx([start, middle, end, end])
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(["same", "abrupt", "linear"]),
+    start=st.floats(-1e3, 1e3, width=32),
+    end=st.floats(-1e3, 1e3, width=32),
+    total=st.integers(1, 1000),
+    steps=st.lists(st.integers(0, 2000), min_size=1, max_size=6),
+)
+def test_any_course_stays_between_its_ends(kind: Any, start: float, end: float, total: int, steps: list[int]) -> None:
+    """In whatever order it is stepped: the value depends on the step alone, never leaves the range, never turns back."""
+    coefficient = torch.tensor(start)
+    schedule = Schedule(kind, {"x": end}, total, {"x": coefficient})
+    seen = {}
+    for step in [*steps, *sorted(steps), 0, total]:
+        schedule.step(step)
+        assert seen.setdefault(step, coefficient.item()) == coefficient.item()
+        assert min(start, end) <= coefficient.item() <= max(start, end)
+    course = [seen[step] for step in sorted(seen)]
+    assert course == sorted(course, reverse=start > end)
+    assert seen[0] == (end if kind == "abrupt" else start)
+    assert seen[total] == (start if kind == "same" else end)
 
 
 def test_a_schedule_may_be_stepped_in_any_order() -> None:

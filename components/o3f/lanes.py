@@ -3,7 +3,7 @@
 A run is a generator: where it would update its learner, it yields an :class:`Update` and is sent the metrics. Alone,
 it is answered by the learner itself; several (``num_lanes``) are answered by one call of
 :class:`~o3f.algorithms.lanes.Lanes`. Everything else, the environments and the evaluations above all, is done run by
-run, so lanes pay where the updates take most of the time and a GPU makes them.
+run, so lanes pay where the updates take most of the time and a GPU makes them. Each run holds a dataset of its own.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _alone(run: Run[Result]) -> Result:
 
 
 def _together(runs: Sequence[Run[Result]]) -> list[Result]:
-    lanes = [_Lane(run) for run in runs]
+    lanes = [_Lane(run, number) for number, run in enumerate(runs)]
     for lane in lanes:
         lane.advance(None)
     joint: Lanes | None = None
@@ -127,8 +127,9 @@ class _Lane(Generic[Result]):
     request: Update
     end: StopIteration | Exception | Stopped | None = None
 
-    def __init__(self, run: Run[Result]) -> None:
+    def __init__(self, run: Run[Result], number: int) -> None:
         self._run = run
+        self._number = number
         self._reported = False
         self._streams = GlobalRNGState().state_dict()
 
@@ -145,7 +146,7 @@ class _Lane(Generic[Result]):
         """Warn once if the run has failed."""
         if not self._reported and isinstance(self.end, Exception) and not isinstance(self.end, StopIteration):
             self._reported = True
-            warnings.warn(f"a run has failed, the others go on: {self.end}", stacklevel=4)
+            warnings.warn(f"lane {self._number} has failed, the others go on: {self.end}", stacklevel=4)
 
     def result(self) -> Result:
         """What the run returned; raises what it raised."""

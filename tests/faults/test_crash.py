@@ -26,7 +26,8 @@ from o3f.signals import StopSignals
 from recipes import finetune
 from tests import recipe_runs as runs
 from tests.boxes import Box, in_child
-from tests.faults.kills import COVERING, DRIVER, Moment, campaign
+from tests.faults.kills import COVERING, campaign, started
+from tests.faults.moments import Moment
 from tests.recipe_runs import (
     SHORT,
     TINY,
@@ -111,11 +112,9 @@ def test_f01_a_begun_run_needs_its_pretraining_no_more(place: Path, monkeypatch:
 def test_f02_sigterm_ends_a_run_after_its_step_and_nothing_is_lost(
     pretrained: str, undisturbed: Path, place: Path
 ) -> None:
-    moment = ("o3f.signals", "StopSignals.check", 63)  # after the checkpoint of step 50
-    driver = DRIVER.format(moment=moment, number=int(signal.SIGTERM))
-    process = runs.start("finetune", *SHORT, pretrained, driver=driver)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 143, output
+    after_the_checkpoint_of_50 = ("o3f.signals", "StopSignals.check", 63)
+    code, output = started([*SHORT, pretrained], after_the_checkpoint_of_50, signal.SIGTERM)
+    assert code == 143, output
     assert "stopped by SIGTERM after step 63" in output
     assert "goes on from the checkpoint of step 50; 13 steps after it will be done again" in output
     (folder,) = Path("runs").glob("default/*/seed0")

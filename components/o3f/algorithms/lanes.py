@@ -28,7 +28,8 @@ class Lanes:
     learners up to the rounding of batched products.
 
     This pays on a GPU, where a small network's kernels take about as long for one agent as for several. On a CPU
-    it gains nothing: an update of S lanes takes 1.0 to 1.2 times as long as S updates (HalfCheetah's sizes).
+    it gains nothing: an update of S lanes takes 1.2 times as long as S updates (HalfCheetah's
+    sizes, S = 1, 2, 4).
 
     Args:
         learners: of one configuration and one size; none of them may be in other lanes at the same time.

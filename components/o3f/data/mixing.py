@@ -53,6 +53,8 @@ class OnlineWriter(RoundRobinWriter):
         if self.capacity <= 0:
             raise RuntimeError("This buffer has no room for online rows. Make it with online_capacity > 0.")
         rows = select_rows(data)
+        if not len(rows):
+            return torch.zeros(0, dtype=torch.int64)
         count, kept = len(rows), min(len(rows), self.capacity)
         start = self._cursor - self.num_offline
         index = self.num_offline + torch.arange(start + count - kept, start + count) % self.capacity
@@ -117,7 +119,8 @@ def select_rows(data: TensorDictBase) -> TensorDictBase:
         KeyError: if one is missing.
     """
     try:
-        return data.select(*ROW_KEYS).reshape(-1)
+        rows = data.select(*ROW_KEYS)
     except KeyError as error:
         found = sorted(map(str, data.keys(include_nested=True, leaves_only=True)))
         raise KeyError(f"Rows need exactly the keys {list(ROW_KEYS)}; found {found}.") from error
+    return rows if rows.ndim == 1 else rows.reshape(-1)

@@ -13,6 +13,7 @@ from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
 from o3f.modules.candidates import Centre
+from o3f.modules.evaluate import acted
 
 
 class Bounds(TypedDict):
@@ -54,7 +55,7 @@ def base_action(
         samples: Tensor = policy.get_dist(tensordict).sample((num_candidates,))
         return samples.movedim(0, -2)
     with set_exploration_type(ExplorationType.DETERMINISTIC) if centre == "mean" else nullcontext():
-        action: Tensor = policy(tensordict).get(action_key)
+        action = acted(policy, tensordict, action_key)
     if centre == "sample_per_candidate":
         return action.unsqueeze(-2).expand(*action.shape[:-1], num_candidates, -1)
     return action

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
-from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule
+from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule
 from torch import Tensor
+from torchrl.modules import ProbabilisticActor
 
 from o3f.modules.ensemble import EnsembleQValue
 from o3f.modules.tensor_module import TensorModule
@@ -95,15 +96,29 @@ def sampled(actor: Any, tensordict: TensorDictBase, key: NestedKey) -> tuple[Any
     network, last = parts
     written = dict(zip(network.out_keys, outputs(network, tensordict), strict=True))
     constant = TensorDict({name: value.detach() for name, value in written.items()}, tensordict.batch_size)
-    return last.get_dist(written), last(constant).get(key)
+    action: Tensor = last(constant).get(key)
+    return last.get_dist(written), action
+
+
+def acted(policy: Any, tensordict: TensorDictBase, key: NestedKey) -> Tensor:
+    """The action of a policy of any kind; all that the policy writes is in ``tensordict`` then."""
+    if (parts := _parts(policy)) is None:
+        action: Tensor = policy(tensordict).get(key)
+        return action
+    network, last = parts
+    for name, value in zip(network.out_keys, outputs(network, tensordict), strict=True):
+        tensordict.set(name, value)
+    action = last(tensordict).get(key)
+    return action
 
 
 def _parts(actor: Any) -> tuple[Any, Any] | None:
     """A policy's network and what makes actions of its outputs, where it is no more than these two."""
-    parts = list(getattr(actor, "module", ()))
-    if len(parts) != 2 or not _is_plain(parts[0]) or not isinstance(parts[1], ProbabilisticTensorDictModule):
+    if type(actor) not in (ProbabilisticActor, ProbabilisticTensorDictSequential) or _hooked(actor):
         return None
-    return None if _hooked(actor) else (parts[0], parts[1])
+    parts = list(actor.module)
+    plain = len(parts) == 2 and _is_plain(parts[0]) and isinstance(parts[1], ProbabilisticTensorDictModule)
+    return (parts[0], parts[1]) if plain else None
 
 
 def _is_plain(network: Any) -> bool:
