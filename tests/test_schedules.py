@@ -43,7 +43,7 @@ def test_the_papers_courses(start: float, end: float, middle: float) -> None:
     steps=st.lists(st.integers(0, 2000), min_size=1, max_size=6),
 )
 def test_any_course_stays_between_its_ends(kind: Any, start: float, end: float, total: int, steps: list[int]) -> None:
-    """In whatever order it is stepped: the value depends on the step alone, never leaves the range, never turns back."""
+    """In whatever order it is stepped: the value depends on the step alone, keeps to its range, never turns back."""
     coefficient = torch.tensor(start)
     schedule = Schedule(kind, {"x": end}, total, {"x": coefficient})
     seen = {}
