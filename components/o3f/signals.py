@@ -60,7 +60,8 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self.received = self._open[0].received if self._open else None
+            if self._open:
+                self.received = self._open[0].received
             self._open.append(self)
             if len(self._open) == 1:
                 self._before.update({number: signal.signal(number, self._handle) for number in _SIGNALS})
