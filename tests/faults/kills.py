@@ -52,7 +52,7 @@ arm({moment!r}, {number})
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-#: Runs ``finetune`` with overrides, and a kill at a moment; returns the exit code, negative for a signal, and the output.
+#: Runs ``finetune`` with overrides, and a kill at a moment; returns the exit code (minus a signal) and the output.
 Start = Callable[[list[str], Moment | None], tuple[int, str]]
 
 
