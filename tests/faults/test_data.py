@@ -22,6 +22,7 @@ from gymnasium.spaces import Box, Dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minari.dataset.episode_data import EpisodeData
+from tensordict import TensorDict
 
 from o3f.build import env_config
 from o3f.data import (
@@ -35,7 +36,7 @@ from o3f.data import (
 from o3f.data.episodes import Episode, decode_episode
 from o3f.envs import EnvConfig, make_gym_env
 from o3f.errors import ConfigError
-from o3f.modules import EnsembleQValue, gaussian_policy, value_network
+from o3f.modules import EnsembleQValue, gaussian_policy, tanh_gaussian_policy, value_network
 from o3f.objectives import IQLLoss
 from o3f.runs import RunFolder
 from tests import recipe_runs as runs
@@ -241,6 +242,17 @@ def test_f17_actions_at_the_bounds_are_no_excess(episodes: Episodes) -> None:
     episodes[0]["actions"][:] = np.float32([1.0, -1.0])
     write_dataset("toy/border-v0", episodes, **SPACES)
     assert check_dataset("toy/border-v0").clipped_actions == 0
+
+
+@pytest.mark.parametrize("policy", [gaussian_policy, tanh_gaussian_policy])
+@pytest.mark.parametrize("action", [-1.0, 1.0 - 1e-7, 1.0])
+def test_f17_actions_at_the_bounds_have_finite_log_probabilities(policy: Any, action: float) -> None:
+    torch.manual_seed(0)
+    actor = policy(3, 2, (8,))
+    log_prob = actor.get_dist(TensorDict({"observation": torch.randn(5, 3)}, [5])).log_prob(torch.full((5, 2), action))
+    log_prob.sum().backward()
+    assert log_prob.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in actor.parameters() if parameter.grad is not None)
 
 
 def test_f17_action_scale_narrows_the_bounds(episodes: Episodes) -> None:
@@ -541,12 +553,12 @@ def test_f24_a_kill_leaves_no_half_dataset(what: dict[str, str], tmp_path: Path)
 
 
 def test_f25_a_dataset_larger_than_the_memory_allowed(tmp_path: Path) -> None:
-    """120 MB of rows, 60 MB of memory. At full size: python -m tests.memory 1000 FOLDER."""
-    count = write_large_dataset(tmp_path, "toy/large-v0", 120)
-    printed = load_in_a_process(tmp_path, "toy/large-v0", "memmap", limit=60)
-    assert f"{count + 300} rows" in printed
-    with pytest.raises(AssertionError, match=r"MemoryError|allocate"):
-        load_in_a_process(tmp_path, "toy/large-v0", "memory", limit=60)
+    """60 MB of rows, 40 MB of memory. At full size: python -m tests.memory 1000 FOLDER."""
+    count = write_large_dataset(tmp_path, "toy/large-v0", 60)
+    printed = load_in_a_process(tmp_path, "toy/large-v0", ["memmap", "memory"], limit=40)
+    mapped, in_memory = printed.splitlines()
+    assert mapped.startswith(f"memmap: {count + 300} rows")
+    assert in_memory in ("memory: MemoryError", "memory: RuntimeError")
 
 
 def test_f26_a_missing_dataset_says_how_to_get_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ from o3f.errors import ActionError, EnvironmentFailure, EvaluationError
 from o3f.evaluation import evaluate
 from o3f.signals import StopSignals
 from o3f.video import record_video
+from recipes import evaluate as evaluate_recipe
 from recipes import finetune
 from tests import recipe_runs as runs
 from tests.faulty_envs import Faulty
@@ -377,6 +379,18 @@ def test_f35_without_ffmpeg_there_is_one_warning_and_no_film(tmp_path: Path, mon
         assert record_video(STILL, EnvConfig(FAULTY), tmp_path / "counter.mp4", seed=0) is None
     assert len(caught) == 1
     assert 'pip install "o3f[video]"' in str(caught[0].message)
+
+
+def test_f35_the_score_is_computed_where_the_film_cannot_be(
+    pretrained: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    folder = pretrained.removeprefix("pretrained=")
+    with pytest.warns(RuntimeWarning, match="No video was recorded"):
+        evaluate_recipe.main(runs.settings("evaluate", f"run={folder}", "episodes=2", f"video={place}/films"))
+    (score,) = json.loads(Path(folder, "evaluation.json").read_text())["acting"].values()
+    assert len(score["returns"]) == 2
+    assert f"{score['return']:.1f} ± {score['return_std']:.1f}" in capsys.readouterr().out
 
 
 def test_f35_a_broken_renderer_is_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
