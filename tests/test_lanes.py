@@ -76,6 +76,13 @@ def test_lanes_are_the_learners_one_by_one(config: dict[str, Any]) -> None:
     update_both([make(0, **config), make(1, **config)], Lanes([make(0, **config), make(1, **config)]), range(5), 1e-5)
 
 
+def test_batches_large_enough_for_the_blockwise_layers_are_no_exception() -> None:
+    alone, lanes = [make(0), make(1)], Lanes([make(0), make(1)])
+    given = [[make_batch(1500, seed=lane)] for lane in range(2)]
+    for learner, each, found in zip(alone, given, lanes.update(given), strict=True):
+        assert_close(found, learner.update(each), 1e-5)
+
+
 def test_each_lane_has_its_own_coefficients() -> None:
     alone, joint = [make(0), make(1)], [make(0), make(1)]
     for learner in (alone[1], joint[1]):
