@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import minari
 import numpy as np
@@ -100,7 +101,7 @@ def read_minari(
             f" {dataset.storage.data_path} and get it again."
         )
     if filled < count:
-        rows = rows[: filled + free_rows].lock_()
+        rows = cast(TensorDict, rows[: filled + free_rows]).lock_()
     return rows, _finish(rows[:filled], dataset, report, reward or RewardRule())
 
 

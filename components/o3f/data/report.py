@@ -165,8 +165,8 @@ class DatasetReport:
         self._only_zeros &= not (episode.observations.any() or episode.actions.any())
         for name, values in {"observations": episode.observations, "rewards": episode.rewards[:, None]}.items():
             low, high = values.min(axis=0), values.max(axis=0)
-            self._lowest[name] = np.minimum(low, self._lowest.get(name, low))
-            self._highest[name] = np.maximum(high, self._highest.get(name, high))
+            self._lowest[name] = np.minimum(low, self._lowest[name]) if name in self._lowest else low
+            self._highest[name] = np.maximum(high, self._highest[name]) if name in self._highest else high
 
     def _note(self, name: str, kind: str, episode: Episode, bad: npt.NDArray[np.bool_]) -> None:
         if bad.any():

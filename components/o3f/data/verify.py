@@ -51,7 +51,8 @@ def verify_rows(
         place = sample[int(raw.id)]
         expected = _expected(raw, place.steps, layout, to_agent_actions(raw.actions, space, action_scale))
         for key, wanted in expected.items():
-            found = rows[key][place.start : place.start + place.steps].numpy()
+            column: Any = rows[key]
+            found = column[place.start : place.start + place.steps].numpy()
             wanted = np.asarray(wanted).astype(found.dtype)
             different = np.argwhere((found != wanted) & ~(np.isnan(found) & np.isnan(wanted)))
             if len(different):

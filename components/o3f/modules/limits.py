@@ -77,8 +77,8 @@ class ActionLimits(TensorDictModuleBase):
         self.veto = veto
         (self.action_key,), (self.is_init_key,) = key_list([action_key]), key_list([is_init_key])
         needed = [is_init_key] if max_change is not None else []
-        self.in_keys = key_list([*sampler.in_keys, action_key, *needed, *getattr(veto, "in_keys", [])])
-        self.in_keys = [key for key in self.in_keys if key not in sampler.out_keys]
+        read = [*sampler.in_keys, action_key, *needed, *getattr(veto, "in_keys", [])]
+        self.in_keys = key_list(key for key in read if key not in sampler.out_keys)
         self.out_keys = key_list(sampler.out_keys)
         self.excluded: Tensor | None = None
         self._previous: Tensor | None = None
