@@ -8,16 +8,20 @@ Each contender of a workload is one process with one thread. All are started and
   stands the plain version's full step with two critics, which has an update of everything each time.
 - *x reference*: times as long as the reference takes, the median of the ratios of each round (not the ratio of the
   medians), with the range from the 10 % to the 90 % quantile. Read differences under ten percent as ties.
+- *products* is no implementation: the matrix products of our update alone, into memory that is there already. Its ratio
+  is the share of our time that no other code in float32 on one thread could save.
 - *peak MB*: the largest resident size of that process, with Python, imports and 100k transitions in it.
 - *within*: two cases of one contender, paired by round. The actor call is one observation, N=100 and m=5, under
   TorchRL's exploration; collection is environment, selection and insertion through the Collector of
   recipes/finetune.py; the loop has IQL with five critics, its share is its update rate over the learner's own.
 
 The data are random transitions of HalfCheetah's sizes (17 and 6) in memory. Equal are networks, batch sizes, sampling
-with replacement and what a step trains. Not equal: TorchRL steps its losses jointly, and its policy is another one
-(see recipes/contenders). The plain learners are first checked to give our parameters after five steps from equal
-weights, batches and draws; a contender that does not, fails. Not measured: evaluation, logging, checkpoints, other
-devices than the CPU, more threads than one, other network sizes, and how well anything learns.
+with replacement and what a step trains. Not equal: TorchRL steps its losses jointly, and its policy is another one;
+d3rlpy also returns its losses as numbers (see recipes/contenders). Ours computes no figures for a log, as recipes do at
+all but every ``log_every``-th step, and keeps freed memory, as they do. The plain learners are first checked: a
+contender whose parameters are not ours after five steps from equal weights, batches and draws, fails. Not measured:
+evaluation, logging, checkpoints, other devices than the CPU, more threads than one, other network sizes, and how well
+anything learns.
 """
 
 from __future__ import annotations

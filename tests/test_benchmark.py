@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from recipes.contenders import check, report
+from recipes.contenders import check, ours, products, report
 from recipes.contenders.data import DISCOUNT, transitions
+from recipes.contenders.plain_cql import PlainCQL
+from recipes.contenders.plain_iql import PlainIQL
 from recipes.contenders.plain_networks import Arrays, bootstrap, follow, mlp
 from recipes.contenders.process import Worker
 from tests.recipe_runs import ROOT
@@ -196,6 +199,29 @@ def test_markdown() -> None:
     )
 
 
+@pytest.mark.parametrize("workload", ["iql2", "cql"])
+def test_products_are_those_of_the_plain_version(workload: str) -> None:
+    """In multiplications and additions, counted by torch in one and by the factors' shapes in the other.
+
+    Our CQL evaluates its policy once less.
+    """
+    plain_learner = {"iql2": lambda: PlainIQL(2), "cql": PlainCQL}[workload]()
+    batch = Arrays(transitions()).sample(256)
+    plain_learner.update(batch)
+    with FlopCounterMode(display=False) as counter:
+        plain_learner.update(batch)
+    update = ours.learning(workload)["update"]
+    update()
+    with products.Recorder() as recorder:
+        update()
+    count = sum(
+        2 * first.shape[:-1].numel() * second.shape[-2] * second.shape[-1] for first, second, _ in recorder.products
+    )
+    assert count == pytest.approx(counter.get_total_flops(), rel={"iql2": 1e-6, "cql": 0.02}[workload])
+    for first, second, out in recorder.products:
+        assert out.shape == (first @ second).shape
+
+
 # ----------------------------------------------------------------------------------------------- the recipe
 
 
@@ -208,7 +234,12 @@ def test_the_recipe(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "runs/benchmark/benchmark.json").read_text())
     assert 0 <= content["largest_difference_of_plain"]["iql2"] < check.TOLERANCE
     results = {(e["workload"], e["case"], e["contender"]): e for e in content["results"]}
-    assert [name for work, case, name in results if (work, case) == ("iql2", "update")] == ["ours", "torchrl", "plain"]
+    assert [name for work, case, name in results if (work, case) == ("iql2", "update")] == [
+        "ours",
+        "torchrl",
+        "plain",
+        "products",
+    ]
     assert results["iql2", "", "d3rlpy"] == {
         "workload": "iql2",
         "case": "",
@@ -216,7 +247,8 @@ def test_the_recipe(tmp_path: Path) -> None:
         "state": "not installed",
         "reason": "no_such_package",
     }
-    assert len(results) == 4 + 2 * 16
+    assert results["iql2", "update", "products"]["ratio"]["median"] < 1
+    assert len(results) == 5 + 2 * 16
     for entry in content["results"]:
         if entry["state"] == "measured":
             assert_consistent(entry, results[entry["workload"], entry["case"], "ours"])

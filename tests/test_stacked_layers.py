@@ -44,6 +44,17 @@ def blocks_of_four(monkeypatch):
     monkeypatch.setattr(module, "ROWS", 4)
 
 
+@pytest.mark.parametrize("rows", [4, 5, 8, 11])
+def test_without_gradients_in_blocks_of_rows(rows, monkeypatch):
+    seen = []
+    plain = module._chain
+    monkeypatch.setattr(module, "_chain", lambda inputs, *rest: seen.append(len(inputs)) or plain(inputs, *rest))
+    arguments = make(rows=rows)
+    with torch.no_grad():
+        torch.testing.assert_close(stacked_layers(*arguments), chain(*arguments))
+    assert seen == {4: [4], 5: [4, 1], 8: [4, 4], 11: [4, 4, 3]}[rows]
+
+
 def test_gradcheck():
     inputs, weights, biases = make()
     count = len(weights)

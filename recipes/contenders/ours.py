@@ -66,22 +66,14 @@ def learning(workload: str, **options: Any) -> Cases:
     return {"update": step}
 
 
-def optimistic(num_candidates: int, num_critics: int) -> OptimisticActor:
-    """The actor with fresh networks."""
-    critic = EnsembleQValue(OBSERVATION_DIM, ACTION_DIM, num_critics)
-    policy = gaussian_policy(OBSERVATION_DIM, ACTION_DIM)
-    return OptimisticActor(policy, critic, num_candidates=num_candidates)
-
-
 def scorer(num_candidates: int, num_critics: int) -> Callable[[], int]:
-    """Score candidates in one state."""
-    actor = optimistic(num_candidates, num_critics)
-    state = TensorDict({"observation": torch.randn(OBSERVATION_DIM)})
-    candidates = torch.randn(num_candidates, ACTION_DIM)
+    """Score candidates in one state, on tensors."""
+    critic = EnsembleQValue(OBSERVATION_DIM, ACTION_DIM, num_critics)
+    observation, candidates = torch.randn(OBSERVATION_DIM), torch.randn(num_candidates, ACTION_DIM)
 
     @torch.no_grad()
     def step() -> int:
-        actor.score(state, candidates)
+        critic.values(torch.cat([observation.expand(num_candidates, -1), candidates], -1)).mean(-1)
         return 1
 
     return step
@@ -94,7 +86,8 @@ def scoring() -> Cases:
 
 def acting() -> Cases:
     """The whole actor as a collector calls it, and its scoring alone."""
-    actor = optimistic(100, 5)
+    critic = EnsembleQValue(OBSERVATION_DIM, ACTION_DIM, num_critics=5)
+    actor = OptimisticActor(gaussian_policy(OBSERVATION_DIM, ACTION_DIM), critic, num_candidates=100)
     state = TensorDict({"observation": torch.randn(OBSERVATION_DIM)})
 
     @torch.no_grad()

@@ -108,8 +108,8 @@ def acted(policy: Any, tensordict: TensorDictBase, key: NestedKey) -> Tensor:
     network, last = parts
     for name, value in zip(network.out_keys, outputs(network, tensordict), strict=True):
         tensordict.set(name, value)
-    action = last(tensordict).get(key)
-    return action
+    written: Tensor = last(tensordict).get(key)
+    return written
 
 
 def _parts(actor: Any) -> tuple[Any, Any] | None:
