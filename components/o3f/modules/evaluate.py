@@ -63,7 +63,9 @@ def critic_values(network: Any, tensordict: Entries, key: NestedKey, members: Te
         members: indices.
     """
     if takes_tensors(network):
-        return network.values(torch.cat([tensordict[name] for name in network.in_keys], -1), members)
+        inputs = torch.cat([tensordict[name] for name in network.in_keys], -1)
+        of_members: Tensor = network.values(inputs, members)
+        return of_members
     values: Tensor = network(_selected(network, tensordict)).get(key)
     return values if members is None else values.index_select(-1, members)
 

@@ -31,7 +31,7 @@ def stacked_layers(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[T
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         result: Tensor = _Layers.apply(*tensors)  # type: ignore[no-untyped-call]
         return result
-    return torch.cat([_chain(rows, weights, biases) for rows in inputs.split(ROWS)], 1)
+    return torch.cat([_chain(rows, weights, biases) for rows in torch.split(inputs, ROWS)], 1)
 
 
 def _chain(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
