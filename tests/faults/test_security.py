@@ -135,6 +135,26 @@ def test_f48_a_forged_checkpoint_is_never_unpickled(
     assert not (tmp_path / "victim").exists()
 
 
+def test_f48_tensors_of_another_type_are_not_read(tmp_path: Path) -> None:
+    """A class named in the description is looked up when an archive is read."""
+
+    def rename(members: dict[str, bytes]) -> None:
+        inner = io.BytesIO(members["components/0000-box/state.tdz"])
+        with zipfile.ZipFile(inner) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        parts["meta.json"] = json.dumps({**json.loads(parts["meta.json"]), "_type": "<class 'other.Type'>"}).encode()
+        inner = io.BytesIO()
+        with zipfile.ZipFile(inner, "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data)
+        members["components/0000-box/state.tdz"] = inner.getvalue()
+
+    save(tmp_path, 1, {"box": Box(1)})
+    forge(checkpoints(tmp_path)[0], rename)
+    with pytest.warns(UserWarning, match="it holds a <class 'other.Type'>, not plain"), pytest.raises(CheckpointError):
+        load_component(tmp_path, "box")
+
+
 def test_f48_without_the_check_the_forged_checkpoint_would_do_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,13 +310,13 @@ def test_f49_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
         load_component(tmp_path, "box")
 
 
-FOREIGN = [
+FOREIGN = [  # the first ones are appended to a good configuration, under a key that it does not have
     "_target_: pathlib.Path.touch\n_args_: [victim]\n",
-    "task: {env: {_target_: os.system, command: touch victim}}\n",
-    "algorithm: {name: {_target_: builtins.exec}}\n",
-    "task: {name: '${oc.env:HOME}'}\n",
+    "more: {env: {_target_: os.system, command: touch victim}}\n",
+    "more: [1, {name: {_target_: builtins.exec}}]\n",
+    "more: {name: '${oc.env:HOME}'}\n",
+    "more: !!python/name:os.system\n",
     "!!python/object/apply:os.system ['touch victim']\n",
-    "task: !!python/name:os.system\n",
     "- a list\n",
 ]
 
