@@ -43,7 +43,7 @@ def main(config: DictConfig) -> None:
 
 def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     """Return the figures of one run: of the plain policy and, where asked for, of optimistic selection."""
-    trained, learner = build.load_run(folder)
+    trained, learner = build.load_run(folder, config.checkpoint)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
         actors["optimistic"] = optimistic_actor(trained, learner)

@@ -17,7 +17,7 @@ from o3f.config import recipe
 @recipe("export")
 def main(config: DictConfig) -> None:
     """Copy the weights; the result is compared with the policy before it is written."""
-    trained, learner = build.load_run(config.run)
+    trained, learner = build.load_run(config.run, config.checkpoint)
     gaussian_mlp_from_actor(learner.policy).save(config.to)
     print(f"{config.to}: {Path(config.to).stat().st_size / 1000:.0f} kB, the policy of {config.run}")
     print(f"Next: python recipes/collect.py task=custom task.env.id={trained.task.env.id} \\")

@@ -20,11 +20,13 @@ from torchrl.envs import InitTracker, TransformedEnv
 
 from o3f import build
 from o3f.algorithms import Learner
+from o3f.best import BestAgent
 from o3f.commands import command
 from o3f.config import recipe
 from o3f.data import RewardRule, end_episode, online_rows, restore_online
 from o3f.envs import make_env
 from o3f.exploration import make_actor
+from o3f.guard import Guard
 from o3f.lanes import Run, Update, complete, lane_configs
 from o3f.logging import RunLogger
 from o3f.pretraining import load_pretrained, pretrain_shared
@@ -69,7 +71,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     )
     run.record_environment(**facts)
 
-    state = {"step": 0, "episode": 0, "saved": 0}
+    state: dict[str, Any] = {"step": 0, "episode": 0, "saved": 0}
     rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
     components = {"learner": learner, "buffer": rows, "state": state}
     resumed = run.load(components)
@@ -77,6 +79,8 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
         yield from start_learner(learner, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     collector = make_collector(config, actor, state)
+    guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
+    best = BestAgent(run.path / "best", state, config.evaluation.patience)
 
     done = state["step"]
     scores: dict[str, Any] = {}
@@ -84,6 +88,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     with logger, Progress(f"online {run.path}", online.steps, done, config.progress) as progress, StopSignals() as stop:
         if not resumed:
             scores = evaluate_and_log(logger, progress, 0, learner, config, reward_rule)
+            best.update(0, scores, learner)
         clock = Stopwatch()
         episode_return, episode_length = 0.0, 0
         schedule.step(done)
@@ -98,18 +103,22 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
                 end_episode(buffer)
                 logger.log(step, {"rollout/failures": state["failures"]})
             schedule.step(step)
-            metrics = {}
+            metrics: dict[str, Any] = {}
             if stored and step > max(online.random_steps, online.warmup_steps):
                 batches = [buffer.sample().to(config.device) for _ in range(online.updates_per_step)]
+                guard.watch(batches)
                 metrics = yield Update(learner, batches, report=step % online.log_every == 0)
+                guard.check(step)
             progress.advance()
 
             if step % online.log_every == 0:
+                metrics |= guard.check_values(step)
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
                 logger.log_time(step, {"time/steps_per_second": clock.rate(min(online.log_every, step - done))})
             if step % online.evaluate_every == 0 or step == online.steps:
                 with clock.paused():
                     scores = evaluate_and_log(logger, progress, step, learner, config, reward_rule)
+                best.update(step, scores, learner)
             ended = bool(transition["next", "done"])
             if ended:
                 logger.log(step, {"rollout/return": episode_return, "rollout/length": episode_length})
@@ -119,6 +128,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
             if step == online.steps or (ended and step - state["saved"] >= online.checkpoint_every):
                 state["saved"] = step
                 logger.flush()
+                guard.keep()
                 run.save(step, components, last=step == online.steps)
             stop.check(step, run.saved)
     collector.shutdown()

@@ -20,7 +20,7 @@ from o3f.envs import EnvConfig, make_gym_env, make_raw_env
 from o3f.exploration import coefficients, make_actor
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
-from o3f.options import require
+from o3f.options import check_keys, require
 from o3f.run_config import leaves, plain, read_settings
 from o3f.schedules import Schedule
 
@@ -141,8 +141,12 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
         learner.next_value = BestOfNValue(cast(OptimisticActor, best), learner.target_critic, aggregation, subset or 2)
 
 
-def load_run(folder: str | Path) -> tuple[DictConfig, Learner]:
-    """Return the configuration of a run folder and its learner, from the newest good checkpoint.
+def load_run(folder: str | Path, which: str = "latest") -> tuple[DictConfig, Learner]:
+    """Return the configuration of a run folder and its learner.
+
+    Args:
+        folder: of the run.
+        which: the ``"latest"`` good checkpoint, or the one of the ``"best"`` evaluation of fine-tuning.
 
     Raises:
         ConfigError: it is not a run folder, or its configuration is not one that a run wrote.
@@ -152,5 +156,6 @@ def load_run(folder: str | Path) -> tuple[DictConfig, Learner]:
     require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
     config = OmegaConf.create(read_settings(file))
     trained = learner(config)
-    trained.load_state_dict(load_component(Path(folder, "checkpoints"), "learner"))
+    check_keys([which], ["latest", "best"], "checkpoint")
+    trained.load_state_dict(load_component(Path(folder, {"latest": "checkpoints", "best": "best"}[which]), "learner"))
     return config, trained

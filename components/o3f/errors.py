@@ -44,6 +44,12 @@ class ActionError(ValueError):
     exit_code = 5
 
 
+class DivergenceError(RuntimeError):
+    """The numbers of a run leave what can be right."""
+
+    exit_code = 5
+
+
 class EnvironmentFailure(RuntimeError):
     """An environment failed too often."""
 

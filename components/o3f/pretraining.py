@@ -16,6 +16,7 @@ from o3f.algorithms import Learner, SACLearner
 from o3f.checkpoint import load_component
 from o3f.errors import ConfigError
 from o3f.files import read_json
+from o3f.guard import Guard
 from o3f.lanes import Run, Update
 from o3f.logging import RunLogger
 from o3f.options import require
@@ -29,7 +30,8 @@ from o3f.signals import StopSignals
 #: How pre-training is watched and saved, which changes nothing in its result.
 WATCHING_KEYS = frozenset(
     {
-        *("evaluation.episodes", "evaluation.seed", "evaluation.q_bias_episodes"),
+        *("evaluation.episodes", "evaluation.seed", "evaluation.q_bias_episodes", "evaluation.patience"),
+        *("guard.on_nonfinite", "guard.patience", "guard.max_rollbacks", "guard.max_q_ratio"),
         *("offline.evaluate_every", "offline.checkpoint_every", "offline.log_every"),
     }
 )
@@ -176,6 +178,7 @@ def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     build.seed_streams(config.seed)
     if not run.load({"learner": learner}):
         learner.prepare(buffer[:])
+    guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
     done, settings, total = run.saved, config.offline, config.offline.steps
     logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
     scores: dict[str, Any] = {}
@@ -183,9 +186,12 @@ def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     with logger, Progress(f"offline {run.path}", total, done, config.progress) as progress, StopSignals() as stop:
         for step in range(done + 1, total + 1):
             batch = buffer.sample().to(config.device)
-            metrics = yield Update(learner, [batch], report=step % settings.log_every == 0)
+            guard.watch([batch])
+            metrics: dict[str, Any] = yield Update(learner, [batch], report=step % settings.log_every == 0)
+            guard.check(step)
             progress.advance()
             if step % settings.log_every == 0:
+                metrics |= guard.check_values(step)
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
                 logger.log_time(step, {"time/updates_per_second": clock.rate(min(settings.log_every, step - done))})
             if step % settings.evaluate_every == 0 or step == total:
@@ -193,6 +199,7 @@ def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
                     scores = evaluate_and_log(logger, progress, step, learner, config, rule)
             if step % settings.checkpoint_every == 0 or step == total or stop.received:
                 logger.flush()
+                guard.keep()
                 run.save(step, {"learner": learner}, last=step == total)
             stop.check(step, run.saved)
     return scores or {"step": total, **evaluate_policy(learner.policy, config)}

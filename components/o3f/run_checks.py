@@ -24,6 +24,12 @@ def check_offline(config: DictConfig) -> None:
     require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
     for key in ("seed", "q_bias_episodes"):
         require_range(config, f"evaluation.{key}", "[0, inf)", integer=True)
+    require_range(config, "evaluation.patience", "[1, inf)", integer=True)
+    check_keys([config.guard.on_nonfinite], ["stop", "roll_back"], "guard.on_nonfinite")
+    require_range(config, "guard.patience", "[1, inf)", integer=True)
+    require_range(config, "guard.max_rollbacks", "[1, 20]", integer=True)
+    if config.guard.max_q_ratio is not None:
+        require_range(config, "guard.max_q_ratio", "(0, inf)")
     check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
     check_keys([config.dataset.on_nonfinite], ["stop", "drop_episode"], "dataset.on_nonfinite")
     check_keys([config.dataset.unmarked_ends], ["stop", "truncate"], "dataset.unmarked_ends")

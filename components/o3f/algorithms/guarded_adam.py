@@ -13,15 +13,25 @@ from torch.optim import Adam
 class GuardedAdam(Adam):
     """torch's fused Adam, taking its gradients as arguments.
 
-    The arithmetic, ``param_groups`` and ``state_dict`` are those of ``torch.optim.Adam(fused=True)``; its own
-    :meth:`step` works, too. :func:`minimise` leaves out what that method spends on hooks, on grouping tensors by
-    device and type, and on ``.grad``: together more than the arithmetic of a small network.
+    The arithmetic and ``param_groups`` are those of ``torch.optim.Adam(fused=True)``, whose ``state_dict`` can be
+    loaded; its own :meth:`step` works, too. :func:`minimise` leaves out what that method spends on hooks, on grouping
+    tensors by device and type, and on ``.grad``: together more than the arithmetic of a small network.
 
     Args:
         params: Parameters of one device and type, or groups of them.
         lr: learning rate.
         weight_decay: of an L2 penalty.
+
+    Attributes:
+        left_out: how many steps were left out, 0-d on the Parameters' device once there was one; reading it waits
+            for that device.
+        in_a_row: how many of them the last steps were.
+        rate_scale: factor of every learning rate.
     """
+
+    left_out: Tensor | float = 0.0
+    in_a_row: Tensor | float = 0.0
+    rate_scale: float = 1.0
 
     def __init__(self, params: Iterable[Any], lr: float, *, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
@@ -51,7 +61,7 @@ class GuardedAdam(Adam):
                 [state["exp_avg_sq"] for state in states],
                 [],
                 steps,
-                lr=group["lr"],
+                lr=group["lr"] * self.rate_scale,
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],
                 weight_decay=group["weight_decay"],
@@ -62,6 +72,20 @@ class GuardedAdam(Adam):
             )
             if unusable is not None:
                 torch._foreach_sub_(steps, [unusable] * len(steps))  # pyright: ignore[reportPrivateImportUsage]
+        if unusable is not None:
+            self.left_out = self.left_out + unusable
+            self.in_a_row = (self.in_a_row + 1.0) * unusable
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's state and the counts."""
+        counts = {"left_out": float(self.left_out), "in_a_row": float(self.in_a_row), "rate_scale": self.rate_scale}
+        return {**super().state_dict(), "guard": counts}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over such a state, or one of torch's Adam."""
+        super().load_state_dict({name: state_dict[name] for name in ("state", "param_groups")})
+        for name, count in state_dict.get("guard", {}).items():
+            setattr(self, name, count)
 
     def _begin(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         state = {

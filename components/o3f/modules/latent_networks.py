@@ -40,6 +40,8 @@ class LatentActor(nn.Module):
 class LatentEncoder(nn.Module):
     """Mean and logarithm of the variance of the latents that decode to an action.
 
+    The logarithm is clipped to ±20, so that its exponential is finite for any input; the original does not clip it.
+
     Args:
         normaliser: of observations and actions, concatenated.
         network: ``[*B, O + A] -> [*B, 2 Z]``.
@@ -54,7 +56,7 @@ class LatentEncoder(nn.Module):
         """Return the mean and the log-variance, both ``[*B, Z]``."""
         output = self.network(self.normaliser(torch.cat([observation, action], -1)))
         mean, log_variance = output.chunk(2, -1)
-        return mean, log_variance
+        return mean, log_variance.clamp(-20.0, 20.0)
 
 
 class LatentDecoder(nn.Module):
