@@ -125,7 +125,7 @@ def test_f37_several_in_a_row_stop(tmp_path: Path) -> None:
         guard.check(10)
     update(learner, guard, bad=True)
     guard.check(19)  # not looked at yet
-    with pytest.raises(DivergenceError, match="not finite in the last 3 updates.*nonfinite") as stop:
+    with pytest.raises(DivergenceError, match=r"not finite in the last 3 updates.*nonfinite") as stop:
         guard.check(20)
     assert stop.value.exit_code == 5
 
@@ -194,7 +194,7 @@ def test_f38_values_that_no_policy_can_have(tmp_path: Path) -> None:
         guard.check_values(2)
     with torch.no_grad():
         offset.fill_(1001.0)
-    with pytest.raises(DivergenceError, match="They diverge: lower algorithm.learning_rate") as stop:
+    with pytest.raises(DivergenceError, match=r"They diverge: lower algorithm\.learning_rate") as stop:
         guard.check_values(3)
     assert stop.value.exit_code == 5
     _, unlimited = make(tmp_path, max_q_ratio=None)
