@@ -18,12 +18,13 @@ from o3f.envs import EnvConfig, make_env, make_raw_env
 
 CONF = Path(__file__).parent.parent / "conf"
 TASKS = sorted(path.relative_to(CONF / "task").with_suffix("").as_posix() for path in CONF.glob("task/**/*.yaml"))
-SIZES = {"halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6), "antmaze": (29, 8)}
+SIZES = {"halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6), "antmaze": (29, 8), "kitchen": (59, 9)}
 SCORES = {  # D4RL's reference returns
     "halfcheetah": (-280.178953, 12135.0),
     "hopper": (-20.272305, 3234.3),
     "walker2d": (1.629008, 4592.3),
     "antmaze": (0.0, 1.0),
+    "kitchen": (0.0, 4.0),
 }
 
 
@@ -36,7 +37,9 @@ def compose_task(name: str, *overrides: str, recipe: str = "collect") -> dict[st
     return task
 
 
-PAPER = [f"{name}/{level}" for name in SIZES if name != "antmaze" for level in ("random", "medium")]
+CONSTANTS = {"antmaze": [0.05, 0.9, 10.0, 0.99], "kitchen": [0.05, 0.7, 0.5, 0.99]}  # elsewhere those of locomotion
+PAPER = [f"{name}/{level}" for name in SIZES if name not in CONSTANTS for level in ("random", "medium")]
+PAPER += [f"kitchen/{level}" for level in ("complete", "partial", "mixed")]
 PAPER += [f"antmaze/{size}-diverse" for size in ("umaze", "medium", "large")]
 
 
@@ -49,7 +52,8 @@ def test_task_builds_its_environment(name: str) -> None:
     assert env.action_spec.shape == (action_dim,)
     assert env.rollout(3).shape == (3,)
     assert task["name"] == name.replace("/", "-")
-    assert task["dataset"]["id"] == f"o3f/{name}-v0"
+    hosted = name.startswith("kitchen")  # the data are not made here
+    assert task["dataset"]["id"] == (f"D4RL/{name}-v2" if hosted else f"o3f/{name}-v0")
     check_dataset_id(task["dataset"]["id"])
     RewardRule(**task["reward"])
     BehaviourConfig(**task["behaviour"])
@@ -59,13 +63,13 @@ def test_task_builds_its_environment(name: str) -> None:
 def test_task_has_the_constants_of_the_papers(name: str) -> None:
     task = compose_task(name)
     family, level = name.split("/")
-    maze = family == "antmaze"
+    maze, kitchen = family == "antmaze", family == "kitchen"
     assert (task["score"]["min"], task["score"]["max"]) == SCORES[family]
     constants = [task[key] for key in ("sigma", "expectile", "temperature", "discount")]
-    assert constants == ([0.05, 0.9, 10.0, 0.99] if maze else [0.2, 0.7, 3.0, 0.99])
-    assert (task["dataset"]["hosted_id"] is None) == (level == "random")
+    assert constants == CONSTANTS.get(family, [0.2, 0.7, 3.0, 0.99])
+    assert (task["dataset"]["hosted_id"] is None) == (level == "random" or kitchen)
     assert task["reward"]["shift"] == (-1.0 if maze else 0.0)
-    assert (task["reward"]["scale"] == 1.0) == maze
+    assert (task["reward"]["scale"] == 1.0) == (maze or kitchen)
     assert task["behaviour"]["kind"] == ("waypoint" if maze else "random" if level == "random" else "npz")
 
 

@@ -101,6 +101,7 @@ def buffer(
         clip_actions=config.dataset.clip_actions,
         on_nonfinite=config.dataset.on_nonfinite,
         unmarked_ends=config.dataset.unmarked_ends,
+        rewards=config.task.dataset.get("rewards", "recorded"),
         **sizes,
     )
     info = dataset_info(rows)

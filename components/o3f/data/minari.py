@@ -13,6 +13,7 @@ from o3f.data.buffers import buffer_over
 from o3f.data.reading import DatasetInfo, read_minari
 from o3f.data.report import OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
+from o3f.data.tasks_once import Rewards
 
 
 def load_minari(
@@ -33,6 +34,7 @@ def load_minari(
     clip_actions: bool = False,
     on_nonfinite: OnNonfinite = "stop",
     unmarked_ends: UnmarkedEnds = "stop",
+    rewards: Rewards = "recorded",
     generator: torch.Generator | None = None,
 ) -> ReplayBuffer:
     """Load a Minari dataset into a TorchRL replay buffer with room for online rows.
@@ -61,6 +63,8 @@ def load_minari(
         clip_actions: accept actions far out of bounds; actions are clipped in any case.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values instead of stopping.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked: each is a truncation.
+        rewards: ``"tasks_once"`` rewards each task of FrankaKitchen when it is first done and ends the episode with the
+            last one, see :class:`~o3f.data.tasks_once.TasksOnce`; ``reward`` applies after that.
         generator: source of the draws; ``None`` is torch's global stream.
 
     Raises:
@@ -85,6 +89,7 @@ def load_minari(
         clip_actions=clip_actions,
         on_nonfinite=on_nonfinite,
         unmarked_ends=unmarked_ends,
+        rewards=rewards,
         free_rows=online_capacity,
         storage_dir=storage_dir if storage == "memmap" else None,
     )

@@ -20,6 +20,7 @@ from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.source import open_dataset
+from o3f.data.tasks_once import Rewards, with_rewards
 from o3f.data.verify import Stored, verify_rows
 
 
@@ -73,6 +74,7 @@ def read_minari(
     clip_actions: bool = False,
     on_nonfinite: OnNonfinite = "stop",
     unmarked_ends: UnmarkedEnds = "stop",
+    rewards: Rewards = "recorded",
     free_rows: int = 0,
     storage_dir: str | Path | None = None,
 ) -> tuple[TensorDict, DatasetInfo]:
@@ -81,7 +83,7 @@ def read_minari(
     Arguments and errors are those of :func:`~o3f.data.minari.load_minari`; ``free_rows`` zero rows are left
     at the end.
     """
-    dataset = open_dataset(dataset_id, download=download, root=root)
+    dataset = with_rewards(open_dataset(dataset_id, download=download, root=root), rewards)
     count = _num_rows(dataset, max_transitions)
     layout = observation_layout(dataset.observation_space, observation_keys)
     (action_dim,) = check_action_space(dataset.action_space).shape
@@ -130,6 +132,7 @@ def dataset_hash(
     action_scale: float = 1.0,
     max_transitions: int | None = None,
     on_nonfinite: OnNonfinite = "stop",
+    rewards: Rewards = "recorded",
 ) -> str:
     """Read a local dataset and return the hash of its rows, equal to ``dataset_info(buffer).hash``."""
     _, info = read_minari(
@@ -139,6 +142,7 @@ def dataset_hash(
         action_scale=action_scale,
         max_transitions=max_transitions,
         on_nonfinite=on_nonfinite,
+        rewards=rewards,
         check=False,
     )
     return info.hash
