@@ -1,0 +1,102 @@
+"""Curves and endpoints of a figure, as one PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from o3f.figures.quantities import read_tag
+from o3f.figures.results import Result, by_arm
+from o3f.optional import optional
+from o3f.statistics import t_interval
+
+#: Episodes end at other steps in every run: their means over so many equal parts of the online steps are drawn.
+EPISODE_BINS = 10
+
+
+def curve(result: Result, tag: str) -> dict[float, float]:
+    """Return a run's values of a tag by online step; episodes as means over tenths of the online steps."""
+    if tag == "eval/score":
+        return {float(step): value for step, value in result.series.evaluated.items()}
+    if tag != "rollout/return":
+        return {float(step): value for step, value in read_tag(result.run.path, tag).items()}
+    width = result.series.steps / EPISODE_BINS
+    bins: dict[float, list[float]] = {}
+    for step, score in result.series.collected.items():
+        bins.setdefault(width * np.ceil(step / width), []).append(score)
+    return {end: float(np.mean(scores)) for end, scores in sorted(bins.items())}
+
+
+def draw_curves(panel: Any, results: Sequence[Result], tag: str, label: str, settings: DictConfig) -> None:
+    """Draw the mean over seeds, with an interval where there are enough of them, else each seed as a thin line."""
+    curves = [curve(result, tag) for result in results]
+    steps = sorted(set.intersection(*(set(each) for each in curves)))
+    if not steps:
+        return
+    values = [[each[step] for each in curves] for step in steps]
+    (line,) = panel.plot(steps, [float(np.mean(row)) for row in values], marker="o", ms=2.5, label=label)
+    if len(curves) >= settings.min_seeds:
+        intervals = [t_interval(row, settings.confidence) for row in values]
+        low, high = [each.low for each in intervals], [each.high for each in intervals]
+        panel.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
+    elif len(curves) > 1:
+        panel.plot(steps, values, color=line.get_color(), lw=0.5, alpha=0.5)
+
+
+def draw_endpoints(panel: Any, arms: Sequence[tuple[str, Sequence[Result]]], settings: DictConfig) -> None:
+    """Draw the primary endpoint of every arm: each seed, the mean, and an interval where there are enough seeds."""
+    for row, (_, results) in enumerate(arms):
+        values = [result.values[settings.primary] for result in results]
+        panel.plot(values, [row] * len(values), "o", color="grey", ms=3, alpha=0.6)
+        error = t_interval(values, settings.confidence).half_width if len(values) >= settings.min_seeds else None
+        panel.errorbar(float(np.mean(values)), row, xerr=error, fmt="D", color="black", ms=4, capsize=3)
+    panel.axvline(0.0, color="grey", ls="--", lw=1)
+    panel.set_yticks(range(len(arms)), [label for label, _ in arms], fontsize=7)
+    panel.invert_yaxis()
+    panel.set_title(f"{settings.primary} (score)", fontsize=9)
+
+
+def plot_figure(results: Sequence[Result], settings: DictConfig, path: Path) -> Path:
+    """Draw a row of panels for each task: the figure's curves, and the primary endpoint of every arm.
+
+    Args:
+        results: of finished runs.
+        settings: ``conf/figures.yaml``.
+        path: of the picture.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure, catalogue, groups = settings.figure, settings.catalogue, by_arm(results)
+    tasks = list(dict.fromkeys(task for task, _ in groups))
+    most = max(sum(name == task for name, _ in groups) for task in tasks)
+    columns, height = len(figure.panels) + 1, max(3.2, 0.22 * most)
+    canvas = optional("matplotlib.figure", "plots").Figure(
+        (4.6 * columns, height * len(tasks) + 1), layout="constrained"
+    )
+    for row, task in zip(canvas.subplots(len(tasks), columns, squeeze=False), tasks, strict=True):
+        arms = [(arm, group) for (name, arm), group in groups.items() if name == task]
+        for panel, (tag, title) in zip(row, figure.panels.items(), strict=False):
+            for arm, group in arms:
+                if figure.curves is None or arm in figure.curves:
+                    draw_curves(panel, group, tag, catalogue[arm].label, settings)
+            panel.set_title(f"{task}: {title}", fontsize=9)
+            panel.set_xlabel("online step")
+            panel.grid(alpha=0.3)
+        if row[0].get_legend_handles_labels()[0]:
+            row[0].legend(fontsize=7)
+        draw_endpoints(row[-1], [(catalogue[arm].label, group) for arm, group in arms], settings)
+    seeds = sorted({len(group) for group in groups.values()})
+    count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seeds"
+    few = (
+        ""
+        if seeds[0] >= settings.min_seeds
+        else "; fewer than 5 seeds: descriptive, no interval".replace("5", str(settings.min_seeds))
+    )
+    canvas.suptitle(f"{figure.title}\n{settings.budget.text}; {count}{few}", fontsize=9, wrap=True)
+    canvas.savefig(path, dpi=110)
+    return path

@@ -1,0 +1,145 @@
+"""The finished runs of a figure: a row each, arms in summary, arms compared seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+
+from o3f.figures.plan import PlannedRun
+from o3f.figures.quantities import Series, quantities, read_series
+from o3f.statistics import Interval, interquartile_mean, sign_flip_test, t_interval
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        run: which.
+        series: its curves.
+        values: by name of :data:`~o3f.figures.quantities.QUANTITIES`.
+    """
+
+    run: PlannedRun
+    series: Series
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A quantity of one arm minus another one's, paired by seed.
+
+    Attributes:
+        task: where.
+        first: name of the arm.
+        second: of the one it is compared with.
+        differences: by seed, of those that have finished in both.
+        same_agent: whether each pair started from one pre-trained agent, and not only from one seed.
+    """
+
+    task: str
+    first: str
+    second: str
+    differences: Mapping[int, float]
+    same_agent: bool
+
+    @property
+    def mean(self) -> float:
+        """Mean difference."""
+        return float(np.mean(list(self.differences.values())))
+
+    def interval(self, confidence: float, min_seeds: int) -> Interval | None:
+        """Student's t interval of the mean difference; None where there are fewer than ``min_seeds`` pairs."""
+        enough = len(self.differences) >= min_seeds
+        return t_interval(list(self.differences.values()), confidence) if enough else None
+
+    def p_value(self, min_seeds: int) -> float | None:
+        """Of the sign-flip permutation test; None where there are fewer than ``min_seeds`` pairs."""
+        enough = len(self.differences) >= min_seeds
+        return sign_flip_test(list(self.differences.values())) if enough else None
+
+
+def read_results(runs: Sequence[PlannedRun], policies: Mapping[str, str]) -> list[Result]:
+    """Read the finished ones of a figure's runs.
+
+    Args:
+        runs: finished or not.
+        policies: arm of the plain policy, by arm; the dip of an arm without one, or of a seed whose plain-policy run
+            is not among the finished ones, is NaN.
+    """
+    series = {run: read_series(run.path, int(run.config.online.steps), reference(run)) for run in runs if run.finished}
+    plain = {(run.task, run.arm, run.seed): curves for run, curves in series.items()}
+    return [
+        Result(run, curves, quantities(curves, plain.get((run.task, policies.get(run.arm, ""), run.seed))))
+        for run, curves in series.items()
+    ]
+
+
+def reference(run: PlannedRun) -> tuple[float, float] | None:
+    """Returns that are the scores 0 and 100 on a run's task, None where it has none."""
+    score = run.config.task.score
+    return None if score.min is None or score.max is None else (float(score.min), float(score.max))
+
+
+def by_arm(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+    """Return the results of each task and arm."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.run.task, result.run.arm), []).append(result)
+    return groups
+
+
+def compare(results: Sequence[Result], pairs: Sequence[Sequence[str]], quantity: str) -> list[Comparison]:
+    """Return the comparisons of arms on every task, those that have at least one seed in common.
+
+    Args:
+        results: of finished runs.
+        pairs: names of two arms each.
+        quantity: what is compared.
+    """
+    groups = by_arm(results)
+    comparisons = []
+    for task in dict.fromkeys(result.run.task for result in results):
+        for first, second in pairs:
+            ours = {each.run.seed: each for each in groups.get((task, first), [])}
+            theirs = {each.run.seed: each for each in groups.get((task, second), [])}
+            seeds = sorted(ours.keys() & theirs.keys())
+            values = {seed: ours[seed].values[quantity] - theirs[seed].values[quantity] for seed in seeds}
+            values = {seed: value for seed, value in values.items() if not isnan(value)}
+            same = all(ours[seed].run.pretraining == theirs[seed].run.pretraining for seed in seeds)
+            if values:
+                comparisons.append(Comparison(task, first, second, values, same))
+    return comparisons
+
+
+def aggregate(results: Sequence[Result], arm: str, quantity: str) -> float:
+    """Return the interquartile mean of a quantity over the tasks and seeds of an arm."""
+    return interquartile_mean([each.values[quantity] for each in results if each.run.arm == arm])
+
+
+def headline(results: Sequence[Result], first: str, second: str) -> dict[str, float]:
+    """Return how much better one arm is than another over all tasks, in percent, in three readings.
+
+    The paper says "56 %" and not of what: of the mean final score, of each task's in the mean, or of the area.
+    """
+    groups = by_arm(results)
+    tasks = [task for task, arm in groups if arm == first and (task, second) in groups]
+    means = {
+        (task, arm, name): float(np.mean([each.values[name] for each in groups[task, arm]]))
+        for task in tasks
+        for arm in (first, second)
+        for name in ("final", "auc")
+    }
+
+    def total(arm: str, name: str) -> float:
+        return sum(means[task, arm, name] for task in tasks)
+
+    ratios = [means[task, first, "final"] / means[task, second, "final"] for task in tasks]
+    return {
+        "ratio of the mean final scores": 100.0 * (total(first, "final") / total(second, "final") - 1.0),
+        "mean of the tasks' ratios": 100.0 * (float(np.mean(ratios)) - 1.0),
+        "ratio of the mean areas": 100.0 * (total(first, "auc") / total(second, "auc") - 1.0),
+    }

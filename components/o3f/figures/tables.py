@@ -1,0 +1,118 @@
+"""The CSV files of a figure, and its tables in Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from omegaconf import DictConfig
+
+from o3f.figures.plot import curve
+from o3f.figures.quantities import QUANTITIES
+from o3f.figures.results import Comparison, Result, aggregate, by_arm, compare, headline
+from o3f.statistics import t_interval
+
+#: Compared beside the primary endpoint.
+SECONDARY = ("final", "collecting", "regret")
+
+
+def rows_csv(results: Sequence[Result]) -> str:
+    """Return a line for each finished run, with all its quantities."""
+    rows = [["task", "arm", "seed", *QUANTITIES, "run"]]
+    for each in results:
+        values = [repr(each.values[name]) for name in QUANTITIES]
+        rows.append([each.run.task, each.run.arm, str(each.run.seed), *values, each.run.path.as_posix()])
+    return _csv(rows)
+
+
+def curves_csv(results: Sequence[Result], tags: Sequence[str]) -> str:
+    """Return the drawn curves, a line for each value."""
+    rows = [["task", "arm", "seed", "tag", "step", "value"]]
+    for each in results:
+        start = [each.run.task, each.run.arm, str(each.run.seed)]
+        rows += [[*start, tag, repr(step), repr(value)] for tag in tags for step, value in curve(each, tag).items()]
+    return _csv(rows)
+
+
+def arms_table(results: Sequence[Result], settings: DictConfig) -> str:
+    """Return the means over seeds, with intervals where there are enough seeds."""
+    rows = [["task", "arm", "seeds", *QUANTITIES]]
+    for (task, arm), group in by_arm(results).items():
+        cells = []
+        for name in QUANTITIES:
+            values = [each.values[name] for each in group]
+            enough = len(values) >= settings.min_seeds
+            interval = t_interval(values, settings.confidence) if enough else None
+            cells.append(_number(float(np.mean(values))) + (f" ± {interval.half_width:.1f}" if interval else ""))
+        rows.append([task, settings.catalogue[arm].label, str(len(group)), *cells])
+    return _markdown(rows)
+
+
+def comparisons_table(results: Sequence[Result], settings: DictConfig) -> str:
+    """Return the figure's comparisons: of the primary endpoint with interval and p value, of the others the mean."""
+    header = ["task", "first minus second", "seeds", settings.primary, "p", *SECONDARY, "pairs share", "remark"]
+    others = {name: compare(results, settings.figure.compare, name) for name in SECONDARY}
+    rows = [header]
+    for each in compare(results, settings.figure.compare, settings.primary):
+        same = {name: _same(each, comparisons) for name, comparisons in others.items()}
+        rows.append([each.task, f"{_label(each.first, settings)} minus {_label(each.second, settings)}"])
+        rows[-1] += [str(len(each.differences)), *_primary(each, settings)]
+        rows[-1] += [_number(other.mean) if other else "-" for other in same.values()]
+        rows[-1] += ["agent and seed" if each.same_agent else "seed", _remark(each, settings)]
+    return _markdown(rows) if len(rows) > 1 else "No pair of arms has a finished seed in common.\n"
+
+
+def aggregate_table(results: Sequence[Result], settings: DictConfig) -> str:
+    """Return interquartile means over tasks and seeds, and the ratios of the figure's first pair."""
+    arms = list(dict.fromkeys(each.run.arm for each in results))
+    names = ("auc", "gain", "final")
+    rows = [["arm", *(f"interquartile mean of {name}" for name in names)]]
+    for arm in arms:
+        rows.append([_label(arm, settings), *(_number(aggregate(results, arm, name)) for name in names)])
+    text = _markdown(rows)
+    first, second = settings.figure.compare[0]
+    if {first, second} <= set(arms):
+        ratios = headline(results, first, second)
+        text += f"\n{_label(first, settings)} over {_label(second, settings)}: "
+        text += ", ".join(f"{name} {value:+.0f} %" for name, value in ratios.items()) + ".\n"
+    return text
+
+
+def _same(wanted: Comparison, comparisons: Sequence[Comparison]) -> Comparison | None:
+    key = (wanted.task, wanted.first, wanted.second)
+    return next((each for each in comparisons if (each.task, each.first, each.second) == key), None)
+
+
+def _primary(each: Comparison, settings: DictConfig) -> list[str]:
+    interval, p_value = each.interval(settings.confidence, settings.min_seeds), each.p_value(settings.min_seeds)
+    half = f" ± {interval.half_width:.1f}" if interval else ""
+    return [f"{each.mean:+.1f}{half}", "-" if p_value is None else f"{p_value:.3f}"]
+
+
+def _remark(each: Comparison, settings: DictConfig) -> str:
+    interval = each.interval(settings.confidence, settings.min_seeds)
+    if interval is None:
+        return "descriptive"
+    return "more" if interval.low > 0.0 else "less" if interval.high < 0.0 else "no clear difference"
+
+
+def _label(arm: str, settings: DictConfig) -> str:
+    return str(settings.catalogue[arm].label)
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{round(value, 1) + 0.0:.1f}"  # no -0.0
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,134 @@
+"""The paper's figures from one command each: python recipes/figures.py figure=fig5 budget=short dry_run=true.
+
+Starts the runs that are missing as processes of the finetune recipe, and makes table and picture from all that are
+finished. It can be stopped at any time: the same command goes on. conf/figures.yaml lists the settings.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from o3f.commands import arguments, command, given_overrides
+from o3f.config import check_keys, recipe, require, require_range
+from o3f.data import is_local, open_dataset
+from o3f.errors import ResourceError
+from o3f.figures.cost import Prices, remaining_seconds
+from o3f.figures.evaluations import evaluate_optimistically, optimistic_section
+from o3f.figures.launch import Pool
+from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, plan, task_settings, with_bases
+from o3f.figures.quantities import QUANTITIES
+from o3f.figures.report import write_report
+from o3f.figures.results import read_results
+from o3f.optional import optional
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+@recipe("figures")
+def main(config: DictConfig) -> None:
+    """Run what is missing, then show what came out."""
+    check(config)
+    folder = Path(config.output, f"{config.figure.name}-{config.budget.name}")
+    arms = figure_arms(config)
+    known = plan(config, with_bases(arms, config), compose_finetune(CONF))
+    runs = [run for run in known if run.arm in arms]
+    prices = {run.arm: Prices(**config.budget.sizes[config.catalogue[run.arm].sizes].seconds) for run in runs}
+    if config.dry_run:
+        show_plan(runs, remaining_seconds(runs, prices), config.jobs)
+        return
+    evaluations = []
+    if config.launch:
+        provide_datasets(config, runs)
+        launch(runs, prices, Pool(config.jobs, folder / "logs"))
+        evaluations = [run for run in runs if run.arm in config.figure.optimistic]
+        evaluate_optimistically(evaluations, config.budget.optimistic_episodes, config.jobs)
+    results = [each for each in read_results(known, bases(config)) if each.run.arm in arms]
+    require(bool(results), "no run of this figure is finished: leave launch=false out to start them.")
+    extra = optimistic_section([run for run in runs if run.arm in config.figure.optimistic], config)
+    report = write_report(folder, runs, results, config, command("figures", *given_overrides()), extra)
+    print(f"{report}: table; beside it the picture and the figures of every seed")
+
+
+def check(config: DictConfig) -> None:
+    """Check the numbers, and the packages that are needed at the end."""
+    for key in ("jobs", "min_seeds", "threads", *(["seeds"] if config.seeds is not None else [])):
+        require_range(config, key, "[1, inf)", integer=True)
+    require_range(config, "first_seed", "[0, inf)", integer=True)
+    require_range(config, "confidence", "(0, 1)")
+    check_keys([config.primary], QUANTITIES, "primary")
+    for name, sizes in config.budget.sizes.items():
+        require_range(config, f"budget.sizes.{name}.seeds", "[1, inf)", integer=True)
+        for price in sizes.seconds:
+            require_range(config, f"budget.sizes.{name}.seconds.{price}", "[0, inf)")
+    for module in ("matplotlib", "scipy"):
+        optional(module, "plots")
+
+
+def show_plan(runs: Sequence[PlannedRun], costs: dict[PlannedRun, float], jobs: int) -> None:
+    """Print a line for each task and arm, and the commands' total."""
+    table = Table("task", "arm", "finished", "begun", "missing", "core-hours left")
+    groups: dict[tuple[str, str], list[PlannedRun]] = {}
+    for run in runs:
+        groups.setdefault((run.task, run.arm), []).append(run)
+    for (task, arm), group in groups.items():
+        finished = sum(run.finished for run in group)
+        begun = sum(run.online and not run.finished for run in group)
+        hours = sum(costs[run] for run in group) / 3600
+        table.add_row(task, arm, str(finished), str(begun), str(len(group) - finished - begun), f"{hours:.2f}")
+    Console(width=120).print(table)
+    total = sum(costs.values()) / 3600
+    print(f"{len(runs)} runs, {sum(run.finished for run in runs)} finished;", end=" ")
+    print(f"{total:.2f} core-hours left, about {total / jobs:.2f} hours with {jobs} jobs")
+    print("A pre-training is counted with the first run that needs it, and once.")
+
+
+def provide_datasets(config: DictConfig, runs: Sequence[PlannedRun]) -> None:
+    """Collect the datasets that are missing where the budget says so, else say how to get them."""
+    needed = {run.task: run.config.dataset for run in runs}
+    for task, dataset in needed.items():
+        if dataset.id == "none" or dataset.download or is_local(dataset.id):
+            continue
+        if config.budget.collect is None:
+            open_dataset(dataset.id)  # says how to get it
+        overrides = [*task_settings(config, task), *(each for each in config.overrides if each.startswith("task."))]
+        call = arguments("collect", *overrides, f"steps={config.budget.collect}", "progress=false")
+        if subprocess.run(call, check=False).returncode:
+            raise ResourceError(f"{dataset.id} could not be collected, see above.")
+
+
+def launch(runs: Sequence[PlannedRun], prices: dict[str, Prices], pool: Pool) -> None:
+    """Start what is missing and say how it goes on."""
+    costs = remaining_seconds(runs, prices)
+    left = [run for run in runs if not run.finished]
+    print(f"{len(runs)} runs, {len(left)} to do, {sum(costs.values()) / 3600:.2f} core-hours", flush=True)
+    spent, promised, started = 0.0, 0.0, time.monotonic()
+
+    def report(run: PlannedRun, seconds: float) -> None:
+        nonlocal spent, promised
+        spent, promised = spent + seconds, promised + costs.pop(run)
+        remaining = sum(costs.values()) * spent / max(promised, 1e-9) / pool.jobs
+        print(
+            f"{sum(each.finished for each in runs)}/{len(runs)} {run}: {seconds / 60:.1f} min;"
+            f" {(time.monotonic() - started) / 3600:.2f} h so far, about {remaining / 3600:.2f} h left",
+            flush=True,
+        )
+
+    pool.complete(runs, report)
+
+
+def bases(config: DictConfig) -> dict[str, str]:
+    """The plain-policy arm of each arm that has one."""
+    catalogue = OmegaConf.to_container(config.catalogue)
+    assert isinstance(catalogue, dict)
+    return {str(arm): entry["base"] for arm, entry in catalogue.items() if "base" in entry}
+
+
+if __name__ == "__main__":
+    main()
