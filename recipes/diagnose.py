@@ -1,0 +1,107 @@
+"""Will O3F help on my task? python recipes/diagnose.py run=runs/default/hopper-medium-iql-offline/seed0.
+
+Needs a MuJoCo environment, which is set to states of the run's policy; there the candidates are played to see whether
+the critics rank them as they should. This judges the choice of an action as it is now: what fine-tuning makes of the
+data so collected is another question.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from o3f import build
+from o3f.algorithms import Learner
+from o3f.config import check_keys, recipe, require, require_range
+from o3f.data import RewardRule
+from o3f.diagnose import Judged, Settings, action_noise, judge_states
+from o3f.diagnose_report import advice, figures_of, root_mean_square, table_rows
+from o3f.files import write_text
+from o3f.progress import Progress
+
+
+@recipe("diagnose")
+def main(config: DictConfig) -> None:
+    """Play the candidates, print a table and one sentence, write ``diagnose.json`` into each run folder."""
+    check(config)
+    folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
+    for folder in folders:
+        figures, sentence = diagnose_run(folder, config)
+        settings = OmegaConf.to_container(config)
+        report = {"settings": settings, "figures": figures, "advice": sentence}
+        write_text(folder / "diagnose.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
+        table = Table("", "mean over states ± standard error")
+        for row in table_rows(figures):
+            table.add_row(*row)
+        end = "and the critics' value of the state after them" if config.bootstrap else "nothing for what comes after"
+        print(f"{folder}: {config.states} states, {config.candidates} candidates in each, played for {config.horizon}")
+        print(f"steps; true return: discounted rewards ({config.reward}) of these steps, {end}")
+        Console(width=120).print(table)
+        print(sentence)
+        print(f"written to {folder / 'diagnose.json'}")
+
+
+def check(config: DictConfig) -> None:
+    """Check every number and name before any work."""
+    for key, lowest in {"states": 2, "candidates": 2, "every": 1, "horizon": 1, "data_rows": 0, "seed": 0}.items():
+        require_range(config, key, f"[{lowest}, inf)", integer=True)
+    if config.sigma is not None:
+        require_range(config, "sigma", "(0, inf)")
+    check_keys([config.centre], ["sample", "mean"], "centre")
+    check_keys([config.reward], ["rule", "raw"], "reward")
+    require(isinstance(config.bootstrap, bool), f"bootstrap must be true or false, found {config.bootstrap!r}.")
+    require(
+        config.reward == "rule" or not config.bootstrap,
+        "bootstrap=true adds values of the critics, which are of the learner's rewards: leave reward=rule.",
+    )
+
+
+def diagnose_run(folder: Path, config: DictConfig) -> tuple[dict[str, float | None], str]:
+    """Return the figures of one run and the advice that follows from them."""
+    trained, learner = build.load_run(folder, config.checkpoint)
+    rule, noise = reward_and_noise(trained, learner, config)
+    sigma = config.sigma or sigma_of(trained)
+    settings = Settings(
+        **{key: config[key] for key in ("states", "every", "candidates", "centre", "horizon", "bootstrap", "seed")},
+        sigma=sigma,
+        discount=trained.algorithm.discount,
+        rule=rule,
+    )
+    judged: list[Judged] = []
+    with Progress(f"diagnose {folder}", total=config.states, enabled=True) as progress:
+        for each in judge_states(learner.policy, learner.critic, build.env_config(trained), settings):
+            judged.append(each)
+            progress.advance()
+    figures = figures_of(judged, root_mean_square(sigma), noise)
+    return figures, advice(figures)
+
+
+def reward_and_noise(trained: DictConfig, learner: Learner, config: DictConfig) -> tuple[RewardRule, float | None]:
+    """Return the rule of the rewards, and the data's own action noise where there are data to ask."""
+    rule, noise = RewardRule(**trained.task.reward), None
+    if config.data_rows and trained.dataset.id != "none":
+        trained.dataset.storage = "memory"
+        buffer, rule, _ = build.buffer(trained)
+        noise = action_noise(learner.policy, buffer[:], config.data_rows, config.seed)
+    require(
+        config.reward == "raw" or not isinstance(rule.scale, str),
+        "the run takes the scale of its rewards from the dataset: leave data_rows above 0, or take reward=raw.",
+    )
+    return (RewardRule() if config.reward == "raw" else rule), noise
+
+
+def sigma_of(trained: DictConfig) -> Any:
+    """Return the sigma that the run collected with; its task's where there is none, or one of latents."""
+    exploration = trained.get("exploration") or {}
+    acts = "sigma" in exploration and exploration.get("candidates") != "latent"
+    sigma = exploration["sigma"] if acts else trained.task.sigma
+    return list(sigma) if isinstance(sigma, ListConfig) else sigma
+
+
+if __name__ == "__main__":
+    main()
