@@ -71,16 +71,16 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     )
     run.record_environment(**facts)
 
-    state: dict[str, Any] = {"step": 0, "episode": 0, "saved": 0}
+    state = {"step": 0, "episode": 0, "saved": 0}
     rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
-    components = {"learner": learner, "buffer": rows, "state": state}
+    best = BestAgent(run.path / "best", config.evaluation.patience)
+    components = {"learner": learner, "buffer": rows, "state": state, "best": best}
     resumed = run.load(components)
     if not resumed:
         yield from start_learner(learner, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     collector = make_collector(config, actor, state)
     guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
-    best = BestAgent(run.path / "best", state, config.evaluation.patience)
 
     done = state["step"]
     scores: dict[str, Any] = {}

@@ -24,7 +24,7 @@ REACHER = ["task=custom", "task.env.id=Reacher-v5", "task.dataset.id=me/reacher-
 TINY = [*REACHER, "debug=toy", "task.reward={scale: 0.5, shift: -1.0}"]
 SHORT = [*TINY, "online.steps=120"]  # checkpoints at 50, 100 and 120
 SCRATCH = ["dataset=none", "algorithm=sac", "exploration=policy"]
-PARTS = ("learner", "buffer", "state", "rng")
+PARTS = ("learner", "buffer", "state", "rng", "best")
 
 
 def settings(recipe: str, *overrides: str) -> DictConfig:

@@ -86,8 +86,10 @@ def test_pretraining_is_the_learner_on_batches_of_the_dataset() -> None:
     learner, buffer, expected = build.learner(config), loaded(config), []
     torch.manual_seed(3)
     for step in range(1, 21):
-        metrics = learner.update([buffer.sample()])
+        batch = buffer.sample()
+        metrics = learner.update([batch])
         if step % 5 == 0:
+            metrics["critic/largest"] = learner.critic(batch)["state_action_value"].detach().abs().max()
             expected += [(step, f"train/{tag}", float(value)) for tag, value in metrics.items()]
     assert same(part(folder, "learner"), learner.state_dict())
     expected += [(20, "eval/return", raw_return(learner)), (20, "eval/length", 50.0)]

@@ -37,6 +37,7 @@ OF_ANY_SIGN = {
 OPTIONAL = {
     *("task.env.max_episode_steps", "task.env.goal_radius", "task.dataset.max_transitions"),
     *("task.score.min", "task.score.max", "dataset.max_transitions", "online.online_fraction"),
+    "guard.max_q_ratio",
     *("algorithm.subset_size", "algorithm.latent_dim", "algorithm.actor_decay_steps", "algorithm.target_entropy"),
 }
 

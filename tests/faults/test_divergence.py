@@ -255,14 +255,16 @@ def test_f40_the_divergence_of_an_encoder_at_large_scales(scale: float) -> None:
 
 def test_the_best_agent_is_kept_and_worse_ones_are_told(tmp_path: Path) -> None:
     learner, guard = make(tmp_path)
-    state: dict[str, Any] = {}
-    best = BestAgent(tmp_path / "best", state, patience=2)
+    best = BestAgent(tmp_path / "best", patience=2)
     kept = {}
     for step, score in enumerate((5.0, 7.0, 4.0, 6.0, 4.0)):
         update(learner, guard, bad=False)
         kept[step] = weights(learner)
         best.update(step, {"score": score, "return": -score}, learner)
-    assert state == {"first_score": 5.0, "best_score": 7.0, "below": 1}
+    assert best.state_dict() == {"first": 5.0, "best": 7.0, "below": 1}
+    resumed = BestAgent(tmp_path / "best", patience=2)
+    resumed.load_state_dict(best.state_dict())
+    best = resumed
     best.update(5, {}, learner)  # a failed evaluation says nothing
     with pytest.warns(UserWarning, match=r"Step 6: the last 2 evaluations are below .* \(5.0\); the best one was 7.0"):
         best.update(6, {"score": 3.0}, learner)

@@ -368,7 +368,7 @@ def test_f35_an_environment_that_fails_in_an_evaluation_costs_a_score_only(place
     undisturbed = run("finetune", *ONLINE, *quiet)
     assert [step for step, *_ in rows(undisturbed, "eval/return")] == [0, 30, 60]
     assert [step for step, *_ in rows(disturbed, "eval/return")] == [0, 60]
-    for name in runs.PARTS:
+    for name in set(runs.PARTS) - {"best"}:
         assert same(part(disturbed, name), part(undisturbed, name)), name
 
 
@@ -406,10 +406,10 @@ def test_f35_a_broken_renderer_is_one_warning(tmp_path: Path, monkeypatch: pytes
 
 
 def test_f36_evaluation_on_or_off_changes_nothing(pretrained: str, place: Path) -> None:
-    often = run("finetune", *TINY, pretrained, "online.evaluate_every=7", "name=often")
+    often = run("finetune", *TINY, pretrained, "online.evaluate_every=7", "evaluation.patience=100", "name=often")
     never = ["online.evaluate_every=1000", "evaluation.episodes=2", "evaluation.seed=5"]
     seldom = run("finetune", *TINY, pretrained, *never, "name=seldom")
-    for name in runs.PARTS:
+    for name in set(runs.PARTS) - {"best"}:
         assert same(part(often, name), part(seldom, name)), name
     trained = [[row for row in rows(folder) if "eval" not in row[1]] for folder in (often, seldom)]
     assert trained[0] == trained[1]

@@ -29,7 +29,7 @@ from o3f.run_config import read_settings
 from o3f.runs import RunFolder
 from recipes import evaluate
 from tests.boxes import Box
-from tests.recipe_runs import ROOT, SHORT, TINY, command, run
+from tests.recipe_runs import ROOT, SHORT, TINY, command, run, settings
 
 NAMES = ["../up", "/etc", "a/b", "..", ".hidden", "", "a b", "é", "nul\0", "x" * 101, "a\n", None, 3]
 NAMES += ["..\\up", "a\u2044b", "a\u202eb", "~", "$HOME", "C:", "*"]
@@ -178,7 +178,7 @@ def test_f48_a_pickle_in_place_of_a_checkpoint_stops_the_run(
         Path(f"{file}.sha256").write_text(sha256(file))
     for work in (
         lambda: command("finetune", *SHORT, "pretrained=theirs"),
-        lambda: evaluate.evaluate_run(Path("theirs"), None),
+        lambda: evaluate.evaluate_run(Path("theirs"), settings("evaluate", "run=theirs")),
     ):
         with warnings.catch_warnings(), contextlib.suppress(CheckpointError):
             warnings.simplefilter("ignore")
