@@ -203,7 +203,7 @@ def test_the_run_of_the_pretrain_recipe_is_used_where_it_is_the_same() -> None:
     named = run("finetune", *TINY, f"pretrained={offline}", "name=named")
     assert same(part(folder, "learner"), part(named, "learner"))
     run("finetune", *TINY, "seed=1")
-    run("finetune", *TINY, "algorithm.discount=0.5", "name=other")
+    run("finetune", *TINY, "algorithm.discount=0.9", "name=other")
     assert len(list(Path("runs").glob("pretrained-*/*/*"))) == 2
 
 
