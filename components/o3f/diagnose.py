@@ -32,7 +32,7 @@ class Judged:
     Attributes:
         values: of the critics, ``[1 + N, m]``; the first row is the policy's own action.
         returns: true ones, ``[1 + N]``.
-        clipped: candidates with a component at the action's bound, ``[N]``.
+        clipped: components of the candidates that lie at the action's bound, ``[N, A]``.
     """
 
     values: Floats
@@ -107,7 +107,7 @@ def judge_states(
             actions = np.concatenate([own[None], around])
             values = critic_values(critic, np.repeat(state.observation[None], len(actions), 0), actions)
             returns = roll_out(policy, critic, simulators, state, actions, settings)
-            yield Judged(values, returns, (np.abs(around) >= 1.0).any(-1))
+            yield Judged(values, returns, np.abs(around) >= 1.0)
 
 
 def roll_out(
