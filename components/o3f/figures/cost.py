@@ -19,11 +19,13 @@ class Prices:
     """Seconds of one core.
 
     Attributes:
-        update: of a gradient step.
+        offline: of a gradient step of pre-training.
+        update: of a gradient step online.
         step: of a step while collecting, without its updates.
         episode: of an episode of an evaluation.
     """
 
+    offline: float
     update: float
     step: float
     episode: float
@@ -32,7 +34,7 @@ class Prices:
 def offline_seconds(config: DictConfig, prices: Prices) -> float:
     """Return what the pre-training of a run costs."""
     steps, every = int(config.offline.steps), int(config.offline.evaluate_every)
-    return steps * prices.update + ceil(steps / every) * int(config.evaluation.episodes) * prices.episode
+    return steps * prices.offline + ceil(steps / every) * int(config.evaluation.episodes) * prices.episode
 
 
 def online_seconds(config: DictConfig, prices: Prices, per_step: float | None = None) -> float:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from o3f.commands import arguments
 from o3f.errors import ResourceError
-from o3f.figures.launch import POLL_SECONDS, end, one_thread
+from o3f.figures.launch import POLL_SECONDS, end, one_thread, stopped
 from o3f.figures.plan import PlannedRun, pretraining_key
 from o3f.files import read_json
 from o3f.run_config import read_settings
@@ -68,26 +68,24 @@ def evaluate_optimistically(runs: Sequence[PlannedRun], episodes: int, jobs: int
         Stopped: by a signal.
         ResourceError: an evaluation failed; what it said stands above.
     """
-    waiting = [each.folder for each in agents(runs) if scores(each.folder, episodes) is None]
+    missing = [each.folder.as_posix() for each in agents(runs) if scores(each.folder, episodes) is None]
+    shares = [share for job in range(jobs) if (share := missing[job::jobs])]
     running: list[subprocess.Popen[bytes]] = []
-    codes: list[int] = []
     with StopSignals() as stop:
         try:
-            while (waiting or running) and stop.received is None:
-                while waiting and len(running) < jobs:
-                    settings = [f"run='{waiting.pop(0)}'", f"episodes={episodes}", "optimistic=true"]
-                    call = arguments("evaluate", *settings)
-                    running.append(
-                        subprocess.Popen(call, stdout=subprocess.DEVNULL, env=one_thread(), start_new_session=True)
-                    )
+            for share in shares:
+                call = arguments("evaluate", f"run={share}", f"episodes={episodes}", "optimistic=true")
+                running.append(
+                    subprocess.Popen(call, stdout=subprocess.DEVNULL, env=one_thread(), start_new_session=True)
+                )
+            while stop.received is None and any(process.poll() is None for process in running):
                 time.sleep(POLL_SECONDS)
-                codes += [process.returncode for process in running if process.poll() is not None]
-                running = [process for process in running if process.returncode is None]
         finally:
-            end(running)
-        stop.check(0, 0)
-    if any(codes):
-        raise ResourceError(f"{sum(map(bool, codes))} evaluations failed, see above; the same command does them again.")
+            end([process for process in running if process.poll() is None])
+    if stop.received is not None:
+        raise stopped(stop.received)
+    if failed := sum(process.returncode != 0 for process in running):
+        raise ResourceError(f"{failed} evaluations failed, see above; the same command does them again.")
 
 
 def scores(folder: Path, episodes: int) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from o3f.commands import arguments, command
-from o3f.errors import ResourceError
+from o3f.errors import ResourceError, Stopped
 from o3f.figures.plan import PlannedRun
 from o3f.signals import StopSignals
 
@@ -61,7 +62,8 @@ class Pool:
                                 report(run, time.monotonic() - since)
             finally:
                 end([process for process, _ in running.values()])
-            stop.check(0, 0)
+        if stop.received is not None:
+            raise stopped(stop.received)
         if self.failed:
             raise ResourceError(self._failures())
 
@@ -96,6 +98,11 @@ def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         process.terminate()
     for process in processes:
         process.wait()
+
+
+def stopped(number: signal.Signals) -> Stopped:
+    """Return what is raised after a signal."""
+    return Stopped(f"stopped by {number.name}, and so are the runs; the same command goes on with them.", number)
 
 
 def one_thread() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def curve(result: Result, tag: str) -> dict[float, float]:
     width = result.series.steps / EPISODE_BINS
     bins: dict[float, list[float]] = {}
     for step, score in result.series.collected.items():
-        bins.setdefault(width * np.ceil(step / width), []).append(score)
+        bins.setdefault(width * ceil(step / width), []).append(score)
     return {end: float(np.mean(scores)) for end, scores in sorted(bins.items())}
 
 

@@ -1,0 +1,109 @@
+"""A figure at toy size: its runs are started, stopped, continued and left alone; its numbers are those of the runs."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recipes import figures
+from tests.recipe_runs import ROOT, rows, settings
+
+SIZES = "overrides=['online.steps=400','online.evaluate_every=40']"
+FIGURE = ["figure=controls", "budget=smoke", "arms=[iql_policy,iql_optimistic]", "seeds=1", "jobs=1", SIZES]
+OPTIMISTIC = "figure.optimistic=[iql_policy]"
+POLICY, O3F = (
+    Path(f"runs/smoke-iql_{kind}/halfcheetah-quickstart-iql-{kind}/seed0") for kind in ("policy", "optimistic")
+)
+LOW, HIGH = -280.178953, 12135.0  # halfcheetah's reference returns
+
+
+def wait_for(file: Path, process: subprocess.Popen[Any]) -> None:
+    while not file.exists():
+        assert process.poll() is None, f"ended with {process.returncode} before {file} was there"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An empty folder with a place for datasets; the recipes that processes are started for, as they are started."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "recipes/figures.py")])
+    recipes: list[str] = []
+    original = subprocess.Popen
+
+    def counted(call: Any, *args: Any, **kwargs: Any) -> Any:
+        recipes.extend(Path(part).stem for part in call[1:2] if str(part).endswith(".py"))
+        return original(call, *args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", counted)
+    return recipes
+
+
+def test_a_stopped_figure_goes_on_and_a_finished_one_starts_nothing(
+    started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, str(ROOT / "recipes/figures.py"), *FIGURE]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for(O3F / "metrics.csv", process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    assert "the same command goes on" in told
+    assert (POLICY / "done.json").exists()
+    assert not (O3F / "done.json").exists()  # it was stopped, too, and not left running
+    assert (
+        "stopped by SIGTERM"
+        in (Path("results/controls-smoke/logs/halfcheetah-quickstart-iql_optimistic-seed0.log")).read_text()
+    )
+    before = (POLICY / "metrics.csv").stat().st_mtime_ns
+
+    started.clear()
+    figures.main(settings("figures", *FIGURE, OPTIMISTIC))
+    assert started == ["finetune", "evaluate"]  # of the agents before and after, in one process
+    assert (POLICY / "metrics.csv").stat().st_mtime_ns == before
+    assert_the_numbers_are_those_of_the_runs(Path("results/controls-smoke"))
+
+    started.clear()
+    figures.main(settings("figures", *FIGURE, OPTIMISTIC))
+    assert started == []
+    assert "2 runs, 0 to do, 0.00 core-hours" in capsys.readouterr().out
+
+
+def assert_the_numbers_are_those_of_the_runs(folder: Path) -> None:
+    with (folder / "controls.csv").open() as file:
+        table = {row["arm"]: row for row in csv.DictReader(file)}
+    assert set(table) == {"iql_policy", "iql_optimistic"}
+    early = {}
+    for arm, run in (("iql_policy", POLICY), ("iql_optimistic", O3F)):
+        score = {step: value for step, _, value in rows(run, "eval/score")}
+        online = [score[step] for step in range(40, 401, 40)]
+        played = [100 * (value - LOW) / (HIGH - LOW) for _, _, value in rows(run, "rollout/return")]
+        early[arm] = score[40]
+        expected = {
+            "offline": score[0],
+            "auc": np.mean(online),
+            "gain": np.mean(online) - score[0],
+            "final": score[400],
+            "collecting": np.mean(played),
+            "regret": np.mean([max(0.0, score[0] - value) for value in played]),
+            "dip": early[arm] - early["iql_policy"],
+        }
+        assert len(played) == 20
+        assert {name: float(table[arm][name]) for name in expected} == pytest.approx(expected)
+    assert table["iql_policy"]["offline"] == table["iql_optimistic"]["offline"]  # one pre-trained agent
+    text = (folder / "controls.md").read_text()
+    difference = float(table["iql_optimistic"]["gain"]) - float(table["iql_policy"]["gain"])
+    assert f"| IQL, O3F minus IQL, plain policy | 1 | {difference:+.1f} | - |" in text
+    assert "| agent and seed | descriptive |" in text
+    assert "| before fine-tuning | 1 |" in text
+    assert "o3f/halfcheetah/smoke-v0, content hash" in text
+    assert (folder / "controls.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,181 @@
+"""From the curves of runs to comparisons, tables and a picture: hand-computed, and no more said than is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from o3f.errors import ResourceError
+from o3f.figures import launch, plot
+from o3f.figures.evaluations import scores
+from o3f.figures.plan import PlannedRun
+from o3f.figures.quantities import Series, quantities
+from o3f.figures.report import dataset_line
+from o3f.figures.results import Result, aggregate, compare, headline, read_results
+from o3f.figures.tables import aggregate_table, arms_table, comparisons_table, curves_csv, rows_csv
+from o3f.logging import RunLogger
+
+SETTINGS = OmegaConf.create(
+    {
+        "primary": "gain",
+        "confidence": 0.95,
+        "min_seeds": 5,
+        "catalogue": {"noise": {"label": "noise"}, "o3f": {"label": "O3F"}},
+        "budget": {"text": "toy sizes"},
+        "figure": {
+            "title": "Title",
+            "compare": [["o3f", "noise"]],
+            "curves": None,
+            "panels": {"eval/score": "score", "rollout/return": "collecting"},
+        },
+    }
+)
+#: Gains of the arms by seed: differences 5, 5, 10, 0, 5, mean 5, s = sqrt(12.5), t(0.975, 4) = 2.776445.
+GAINS = {"o3f": [10.0, 20.0, 20.0, 15.0, 10.0], "noise": [5.0, 15.0, 10.0, 15.0, 5.0]}
+HALF_WIDTH = 2.776445 * 12.5**0.5 / 5**0.5
+
+
+def result(arm: str, seed: int, gain: float, task: str = "a", start: str = "one") -> Result:
+    config = OmegaConf.create({"online": {"steps": 100}})
+    run = PlannedRun(task, arm, seed, (), Path("nowhere", arm, str(seed)), config, f"{start}-{seed}")
+    series = Series({0: 40.0, 50: 40.0 + gain, 100: 40.0 + gain}, {30: 20.0 + gain, 35: 30.0 + gain, 90: 50.0}, 100)
+    return Result(run, series, quantities(series, None))
+
+
+def results(seeds: int) -> list[Result]:
+    return [result(arm, seed, GAINS[arm][seed]) for arm in GAINS for seed in range(seeds)]
+
+
+def test_arms_are_compared_seed_by_seed() -> None:
+    (comparison,) = compare(results(5), [("o3f", "noise")], "gain")
+    assert comparison.differences == {0: 5.0, 1: 5.0, 2: 10.0, 3: 0.0, 4: 5.0}
+    assert (comparison.mean, comparison.same_agent) == (5.0, True)
+    interval = comparison.interval(0.95, 5)
+    assert interval is not None
+    assert interval.half_width == pytest.approx(HALF_WIDTH, rel=1e-6)
+    assert comparison.p_value(5) == 4 / 32  # all + and all -, and the 0 with either sign
+
+
+def test_only_seeds_in_both_arms_count_and_few_of_them_have_no_interval() -> None:
+    (comparison,) = compare(results(5)[1:], [("o3f", "noise")], "gain")  # O3F without its seed 0
+    assert list(comparison.differences) == [1, 2, 3, 4]
+    assert comparison.interval(0.95, 5) is None
+    assert comparison.p_value(5) is None
+    assert compare(results(5)[:5], [("o3f", "noise")], "gain") == []
+    others = [result("o3f", 0, 1.0), result("noise", 0, 2.0, start="two")]
+    assert not compare(others, [("o3f", "noise")], "gain")[0].same_agent
+
+
+def test_the_tables_by_hand() -> None:
+    text = comparisons_table(results(5), SETTINGS)
+    assert f"| a | O3F minus noise | 5 | +5.0 ± {HALF_WIDTH:.1f} | 0.125 | 5.0 |" in text
+    assert text.endswith("| agent and seed | more |\n")
+    few = comparisons_table(results(4), SETTINGS)
+    assert "| 4 | +5.0 | - | 5.0 |" in few
+    assert few.endswith("| descriptive |\n")
+    assert "±" not in few + arms_table(results(4), SETTINGS)
+    assert "| a | O3F | 5 | 40.0 ± 0.0 | 15.0 ± " in arms_table(results(5), SETTINGS)
+    assert "No pair" in comparisons_table(results(5)[:5], SETTINGS)
+
+
+def test_the_csv_files_have_every_seed() -> None:
+    lines = rows_csv(results(2)).splitlines()
+    assert lines[0].startswith("task,arm,seed,offline,gain,")
+    assert [line.split(",")[:5] for line in lines[1:]] == [
+        ["a", "o3f", "0", "40.0", "10.0"],
+        ["a", "o3f", "1", "40.0", "20.0"],
+        ["a", "noise", "0", "40.0", "5.0"],
+        ["a", "noise", "1", "40.0", "15.0"],
+    ]
+    curves = curves_csv(results(1)[:1], ["eval/score", "rollout/return"]).splitlines()[1:]
+    assert [line.split(",")[3:] for line in curves] == [
+        ["eval/score", "0.0", "40.0"],
+        ["eval/score", "50.0", "50.0"],
+        ["eval/score", "100.0", "50.0"],
+        ["rollout/return", "30.0", "30.0"],  # tenths of the 100 steps: 21 to 30, 31 to 40, 81 to 90
+        ["rollout/return", "40.0", "40.0"],
+        ["rollout/return", "90.0", "50.0"],
+    ]
+
+
+def test_means_over_tasks_and_the_headlines_three_readings() -> None:
+    # Final scores: o3f 60 and 100, noise 50 and 40.
+    both = [result("o3f", 0, 20.0), result("o3f", 0, 60.0, "b"), result("noise", 0, 10.0), result("noise", 0, 0.0, "b")]
+    assert headline(both, "o3f", "noise") == pytest.approx(
+        {
+            "ratio of the mean final scores": 100 * (160 / 90 - 1),
+            "mean of the tasks' ratios": 100 * ((60 / 50 + 100 / 40) / 2 - 1),
+            "ratio of the mean areas": 100 * (160 / 90 - 1),
+        }
+    )
+    assert aggregate(results(4), "o3f", "gain") == 17.5  # the middle two of 10, 15, 20, 20
+    assert "O3F over noise: ratio of the mean final scores +78 %" in aggregate_table(both, SETTINGS)
+
+
+def test_the_picture_shows_curves_and_endpoints_and_its_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    figure = plot.optional("matplotlib.figure", "plots").Figure
+    monkeypatch.setattr(figure, "suptitle", lambda self, text, **_: titles.append(text))
+
+    def picture(shown: Sequence[Result]) -> np.ndarray:
+        return matplotlib.image.imread(plot.plot_figure(shown, SETTINGS, tmp_path / "picture.png"))
+
+    five, other = picture(results(5)), picture([result("o3f", 9, 50.0), *results(5)[1:]])
+    picture(results(2))
+    assert titles[0] == "Title\ntoy sizes; 5 seeds"
+    assert titles[2] == "Title\ntoy sizes; 2 seeds; fewer than 5 seeds: descriptive, no interval"
+    third = five.shape[1] // 3
+    for panel in range(3):
+        assert np.abs(five - other)[:, panel * third : (panel + 1) * third].max() > 0.1
+
+
+def made_run(folder: Path, arm: str, score: float, done: bool = True) -> PlannedRun:
+    with RunLogger(folder / arm) as logger:
+        logger.log(0, {"eval/return": 100.0, "eval/score": 50.0})
+        logger.log(10, {"eval/return": 2 * score, "eval/score": score, "rollout/return": 60.0})
+    if done:
+        (folder / arm / "done.json").write_text("{}")
+    config = OmegaConf.create({"online": {"steps": 100}, "task": {"score": {"min": 0.0, "max": 200.0}}})
+    return PlannedRun("a", arm, 0, (), folder / arm, config, "one")
+
+
+def test_results_are_of_finished_runs_and_the_dip_is_against_the_plain_policy(tmp_path: Path) -> None:
+    ours, plain = made_run(tmp_path, "o3f", 45.0), made_run(tmp_path, "policy", 52.0)
+    unfinished = made_run(tmp_path, "noise", 0.0, done=False)
+    found = {each.run.arm: each.values for each in read_results([ours, plain, unfinished], {"o3f": "policy"})}
+    assert set(found) == {"o3f", "policy"}
+    assert (found["o3f"]["dip"], found["o3f"]["collecting"], found["o3f"]["regret"]) == (-7.0, 30.0, 20.0)
+    assert np.isnan(found["policy"]["dip"])
+    assert np.isnan(read_results([ours], {"o3f": "policy"})[0].values["dip"])
+
+
+def test_failed_runs_do_not_stop_the_others_and_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import sys; sys.exit(3 if 'fail' in sys.argv else 0)"
+    monkeypatch.setattr(launch, "arguments", lambda _, *overrides: ["python", "-c", program, *overrides])
+    config: DictConfig = OmegaConf.create({})
+    runs = [PlannedRun("a/b", arm, 0, (arm,), tmp_path / arm, config, arm) for arm in ("fail", "work")]
+    told: list[str] = []
+    with pytest.raises(
+        ResourceError, match=r"1 runs failed.*\n.*a/b fail seed 0: exit code 3, see .*a-b-fail-seed0.log"
+    ):
+        launch.Pool(1, tmp_path / "logs").complete(runs, lambda run, _: told.append(run.arm))
+    assert told == ["work"]
+
+
+def test_an_evaluation_counts_if_it_is_of_so_many_episodes_with_the_choice(tmp_path: Path) -> None:
+    assert scores(tmp_path, 2) is None
+    file = tmp_path / "evaluation.json"
+    file.write_text('{"episodes": 2, "acting": {"policy": {"return": 1.0, "score": 5.0}}}')
+    assert scores(tmp_path, 2) is None
+    file.write_text('{"episodes": 2, "acting": {"policy": {"score": 5.0}, "optimistic": {"score": 7.0}}}')
+    assert scores(tmp_path, 2) == (5.0, 7.0)
+    assert scores(tmp_path, 3) is None
+
+
+def test_a_run_without_data_says_so() -> None:
+    assert dataset_line(None, None, OmegaConf.create({})) == "none"
