@@ -16,8 +16,8 @@ import pytest
 from recipes import figures
 from tests.recipe_runs import ROOT, rows, settings
 
-SIZES = "overrides=['online.steps=400','online.evaluate_every=40']"
-FIGURE = ["figure=controls", "budget=smoke", "arms=[iql_policy,iql_optimistic]", "seeds=1", "jobs=1", SIZES]
+SIZES = "overrides=['online.steps=200','online.evaluate_every=20']"
+FIGURE = ["figure=controls", "budget=smoke", "arms=[iql_policy,iql_optimistic]", "seeds=1", SIZES]
 OPTIMISTIC = "figure.optimistic=[iql_policy]"
 POLICY, O3F = (
     Path(f"runs/smoke-iql_{kind}/halfcheetah-quickstart-iql-{kind}/seed0") for kind in ("policy", "optimistic")
@@ -51,25 +51,23 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_stopped_figure_goes_on_and_a_finished_one_starts_nothing(
     started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, str(ROOT / "recipes/figures.py"), *FIGURE]
+    command = [sys.executable, str(ROOT / "recipes/figures.py"), *FIGURE, "jobs=1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    wait_for(O3F / "metrics.csv", process)
+    wait_for(POLICY / "metrics.csv", process)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143, told
     assert "the same command goes on" in told
-    assert (POLICY / "done.json").exists()
-    assert not (O3F / "done.json").exists()  # it was stopped, too, and not left running
-    assert (
-        "stopped by SIGTERM"
-        in (Path("results/controls-smoke/logs/halfcheetah-quickstart-iql_optimistic-seed0.log")).read_text()
-    )
-    before = (POLICY / "metrics.csv").stat().st_mtime_ns
+    log = Path("results/controls-smoke/logs/halfcheetah-quickstart-iql_policy-seed0.log")
+    assert "stopped by SIGTERM" in log.read_text()  # and not left running
+    assert not list(Path("runs").glob("smoke-*/*/*/done.json"))
+    (pretrained,) = Path("runs").glob("pretrained-*/*/seed0/metrics.csv")
+    before = pretrained.stat().st_mtime_ns
 
     started.clear()
-    figures.main(settings("figures", *FIGURE, OPTIMISTIC))
-    assert started == ["finetune", "evaluate"]  # of the agents before and after, in one process
-    assert (POLICY / "metrics.csv").stat().st_mtime_ns == before
+    figures.main(settings("figures", *FIGURE, OPTIMISTIC, "jobs=2"))
+    assert started == ["finetune", "finetune", "evaluate", "evaluate"]  # agents before and after fine-tuning
+    assert pretrained.stat().st_mtime_ns == before  # which was finished
     assert_the_numbers_are_those_of_the_runs(Path("results/controls-smoke"))
 
     started.clear()
@@ -85,19 +83,19 @@ def assert_the_numbers_are_those_of_the_runs(folder: Path) -> None:
     early = {}
     for arm, run in (("iql_policy", POLICY), ("iql_optimistic", O3F)):
         score = {step: value for step, _, value in rows(run, "eval/score")}
-        online = [score[step] for step in range(40, 401, 40)]
+        online = [score[step] for step in range(20, 201, 20)]
         played = [100 * (value - LOW) / (HIGH - LOW) for _, _, value in rows(run, "rollout/return")]
-        early[arm] = score[40]
+        early[arm] = score[20]
         expected = {
             "offline": score[0],
             "auc": np.mean(online),
             "gain": np.mean(online) - score[0],
-            "final": score[400],
+            "final": score[200],
             "collecting": np.mean(played),
             "regret": np.mean([max(0.0, score[0] - value) for value in played]),
             "dip": early[arm] - early["iql_policy"],
         }
-        assert len(played) == 20
+        assert len(played) == 10
         assert {name: float(table[arm][name]) for name in expected} == pytest.approx(expected)
     assert table["iql_policy"]["offline"] == table["iql_optimistic"]["offline"]  # one pre-trained agent
     text = (folder / "controls.md").read_text()
