@@ -127,8 +127,8 @@ def test_the_picture_shows_curves_and_endpoints_and_its_sizes(tmp_path: Path, mo
 
     five, other = picture(results(5)), picture([result("o3f", 9, 50.0), *results(5)[1:]])
     picture(results(2))
-    assert titles[0] == "Title\ntoy sizes; 5 seeds"
-    assert titles[2] == "Title\ntoy sizes; 2 seeds; fewer than 5 seeds: descriptive, no interval"
+    assert titles[0] == "Title\ntoy sizes; seeds: 5"
+    assert titles[2] == "Title\ntoy sizes; seeds: 2, descriptive below 5: no interval"
     third = five.shape[1] // 3
     for panel in range(3):
         assert np.abs(five - other)[:, panel * third : (panel + 1) * third].max() > 0.1

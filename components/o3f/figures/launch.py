@@ -83,7 +83,9 @@ class Pool:
     def _failures(self) -> str:
         lines = [f"  {run}: exit code {code}, see {self._log(run)}" for run, code in self.failed]
         first = command("finetune", *self.failed[0][0].overrides)
-        return "\n".join([f"{len(lines)} runs failed, the others are done:", *lines, f"The first one alone: {first}"])
+        return "\n".join(
+            [f"{len(lines)} runs failed; the others are done, launch=false shows them:", *lines, f"One alone: {first}"]
+        )
 
 
 def next_run(waiting: Sequence[PlannedRun], running: Sequence[PlannedRun]) -> PlannedRun | None:

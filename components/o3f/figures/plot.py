@@ -91,13 +91,9 @@ def plot_figure(results: Sequence[Result], settings: DictConfig, path: Path) -> 
         if row[0].get_legend_handles_labels()[0]:
             row[0].legend(fontsize=7)
         draw_endpoints(row[-1], [(catalogue[arm].label, group) for arm, group in arms], settings)
-    seeds = sorted({len(group) for group in groups.values()})
-    count = f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else f"{seeds[0]} seeds"
-    few = (
-        ""
-        if seeds[0] >= settings.min_seeds
-        else "; fewer than 5 seeds: descriptive, no interval".replace("5", str(settings.min_seeds))
-    )
-    canvas.suptitle(f"{figure.title}\n{settings.budget.text}; {count}{few}", fontsize=9, wrap=True)
+    counts = sorted({len(group) for group in groups.values()})
+    seeds = f"seeds: {counts[0]}" if len(counts) == 1 else f"seeds: {counts[0]} to {counts[-1]}"
+    few = f", descriptive below {settings.min_seeds}: no interval" if counts[0] < settings.min_seeds else ""
+    canvas.suptitle(f"{figure.title}\n{settings.budget.text}; {seeds}{few}", fontsize=9, wrap=True)
     canvas.savefig(path, dpi=110)
     return path
