@@ -20,9 +20,9 @@ from torch import nn
 import tests.toy_envs  # noqa: F401  (registers toy/*)
 from o3f import build
 from o3f.data import RewardRule
-from o3f.diagnose import Judged, Settings, action_noise, judge_states
-from o3f.diagnose_report import advice, figures_of, rank_correlation
-from o3f.diagnose_states import Simulator, State, check_restores, mujoco_data, visited_states
+from o3f.diagnosis.judge import Judged, Settings, action_noise, judge_states
+from o3f.diagnosis.report import advice, figures_of, rank_correlation
+from o3f.diagnosis.states import Simulator, State, check_restores, mujoco_data, visited_states
 from o3f.envs import EnvConfig, make_gym_env
 from o3f.errors import ConfigError
 from o3f.evaluation import isolated

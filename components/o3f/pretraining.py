@@ -30,7 +30,7 @@ from o3f.signals import StopSignals
 #: How pre-training is watched and saved, which changes nothing in its result.
 WATCHING_KEYS = frozenset(
     {
-        *("evaluation.episodes", "evaluation.seed", "evaluation.q_bias_episodes", "evaluation.patience"),
+        *("evaluation.episodes", "evaluation.seed", "evaluation.q_bias_episodes"),
         *("guard.on_nonfinite", "guard.patience", "guard.max_rollbacks", "guard.max_q_ratio"),
         *("offline.evaluate_every", "offline.checkpoint_every", "offline.log_every"),
     }

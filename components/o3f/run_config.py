@@ -18,7 +18,7 @@ from o3f.errors import ConfigError
 FREE_KEYS = frozenset(
     {
         *("runs", "resume", "resume_allow", "progress", "device", "threads", "num_lanes"),
-        "online.max_env_failures",
+        *("online.max_env_failures", "evaluation.patience"),
         *("dataset.download", "task.behaviour.path"),
         *("algorithm.batch_size", "algorithm.updates_per_step"),
     }

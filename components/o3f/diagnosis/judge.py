@@ -15,7 +15,7 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import ExplorationType
 
 from o3f.data import RewardRule
-from o3f.diagnose_states import Action, Simulator, State, check_restores, chosen, visited_states
+from o3f.diagnosis.states import Action, Simulator, State, check_restores, chosen, visited_states
 from o3f.envs import EnvConfig
 from o3f.evaluation import isolated
 from o3f.modules import GaussianCandidates

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from o3f.diagnose import Floats, Judged
+from o3f.diagnosis.judge import Floats, Judged
 from o3f.optional import optional
 
 Figures = dict[str, float | None]
@@ -55,7 +55,7 @@ def figures_of(judged: Sequence[Judged], sigma: float, noise: float | None = Non
     Args:
         judged: at least two.
         sigma: of the candidates, root mean square over the action's components.
-        noise: the data's own action noise, see :func:`~o3f.diagnose.action_noise`; None where there are no data.
+        noise: the data's own action noise, see :func:`~o3f.diagnosis.judge.action_noise`; None where there are no data.
 
     Returns:
         - ``rank_correlation`` of the critics' mean with the true return among a state's candidates, over the
