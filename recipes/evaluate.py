@@ -36,7 +36,10 @@ def main(config: DictConfig) -> None:
         table = Table("acting", *FIGURES)
         for acting, values in figures["acting"].items():
             table.add_row(acting, *cells(values))
-        print(f"{folder}: means over {config.episodes} episodes (seed {config.seed}), return ± standard deviation")
+        print(
+            f"{folder}, {config.checkpoint} checkpoint: means over {config.episodes} episodes (seed {config.seed}),"
+            " return ± standard deviation"
+        )
         Console().print(table)
         print(f"written to {folder / 'evaluation.json'}")
 
@@ -55,7 +58,7 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
         acting[name] = {**summarise(evaluation, trained), **returns}
         if config.video is not None:
             record_video(actor, env, Path(config.video) / f"{name}.mp4", seed=config.seed)
-    return {"episodes": config.episodes, "seed": config.seed, "acting": acting}
+    return {"checkpoint": config.checkpoint, "episodes": config.episodes, "seed": config.seed, "acting": acting}
 
 
 def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:

@@ -170,9 +170,9 @@ def test_failed_runs_do_not_stop_the_others_and_are_named(tmp_path: Path, monkey
 def test_an_evaluation_counts_if_it_is_of_so_many_episodes_with_the_choice(tmp_path: Path) -> None:
     assert scores(tmp_path, 2) is None
     file = tmp_path / "evaluation.json"
-    file.write_text('{"episodes": 2, "acting": {"policy": {"return": 1.0, "score": 5.0}}}')
+    file.write_text('{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"return": 1.0, "score": 5.0}}}')
     assert scores(tmp_path, 2) is None
-    file.write_text('{"episodes": 2, "acting": {"policy": {"score": 5.0}, "optimistic": {"score": 7.0}}}')
+    file.write_text('{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"score": 5.0}, "optimistic": {"score": 7.0}}}')
     assert scores(tmp_path, 2) == (5.0, 7.0)
     assert scores(tmp_path, 3) is None
 

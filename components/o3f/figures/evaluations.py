@@ -92,7 +92,8 @@ def scores(folder: Path, episodes: int) -> tuple[float, float] | None:
     """Return the scores without and with the choice (returns where the task has none); None: not evaluated so."""
     file = folder / "evaluation.json"
     evaluation = read_json(file) if file.exists() else {}
-    if evaluation.get("episodes") != episodes or "optimistic" not in evaluation["acting"]:
+    asked = {"episodes": episodes, "checkpoint": "latest"}
+    if not asked.items() <= evaluation.items() or "optimistic" not in evaluation["acting"]:
         return None
     plain, best = (evaluation["acting"][name] for name in ("policy", "optimistic"))
     name = "score" if "score" in plain else "return"
