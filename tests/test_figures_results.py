@@ -172,9 +172,13 @@ def test_an_evaluation_counts_if_it_is_of_so_many_episodes_with_the_choice(tmp_p
     file = tmp_path / "evaluation.json"
     file.write_text('{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"return": 1.0, "score": 5.0}}}')
     assert scores(tmp_path, 2) is None
-    file.write_text('{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"score": 5.0}, "optimistic": {"score": 7.0}}}')
+    file.write_text(
+        '{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"score": 5.0}, "optimistic": {"score": 7.0}}}'
+    )
     assert scores(tmp_path, 2) == (5.0, 7.0)
     assert scores(tmp_path, 3) is None
+    file.write_text(file.read_text().replace("latest", "best"))
+    assert scores(tmp_path, 2) is None
 
 
 def test_a_run_without_data_says_so() -> None:
