@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +24,14 @@ from tests.test_lanes import batches, make, tensors
 LONG = [*TINY, "online.steps=120", "online.log_every=10"]  # checkpoints at 50, 100 and 120
 
 
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("datasets")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(folder))
-        runs.make_dataset()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _quiet_place(datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(datasets))
-    monkeypatch.chdir(tmp_path)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture(scope="module")
-def alone(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def alone(shared_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The runs of seeds 0 and 1, one by one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(datasets))
+        patch.setenv("MINARI_DATASETS_PATH", str(shared_datasets))
         root = tmp_path_factory.mktemp("alone")
         return [run("finetune", *LONG, f"runs={root}", f"seed={seed}") for seed in (0, 1)]
 

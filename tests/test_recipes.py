@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,29 +44,14 @@ ARMS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("datasets")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(folder))
-        runs.make_dataset()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _quiet_place(datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(datasets))
-    monkeypatch.chdir(tmp_path)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture(scope="module")
-def pretrained(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def pretrained(shared_datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A finished pre-training, shared by the tests that do not touch it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(datasets))
+        patch.setenv("MINARI_DATASETS_PATH", str(shared_datasets))
         return str(run("pretrain", *TINY, f"runs={tmp_path_factory.mktemp('shared')}"))
 
 
@@ -227,10 +211,10 @@ def test_two_processes_share_one_pretraining(tmp_path: Path) -> None:
 
 
 def test_other_data_or_offline_settings_are_another_pretraining(
-    datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(datasets, copy)
+    shutil.copytree(shared_datasets, copy)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(copy))
     short = ["offline.steps=1", "offline.batch_size=4", "online.steps=1", "exploration=policy"]
 

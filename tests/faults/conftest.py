@@ -1,35 +1,13 @@
-"""Data, a pre-trained agent and an undisturbed run, made once and shared by the tests that do not touch them."""
+"""A pre-trained agent and an undisturbed run, made once and shared by the tests that do not touch them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.recipe_runs import SHORT, TINY, make_dataset, run
-
-
-@pytest.fixture(scope="session")
-def shared_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root of Minari datasets with six episodes of Reacher."""
-    folder = tmp_path_factory.mktemp("datasets")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(folder))
-        make_dataset()
-    return folder
-
-
-@pytest.fixture
-def place(shared_datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to run recipes in."""
-    threads = torch.get_num_threads()
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(shared_datasets))
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    torch.set_num_threads(threads)
+from tests.recipe_runs import SHORT, TINY, run
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +30,7 @@ SETTINGS = {"on_nonfinite": "stop", "patience": 3, "max_rollbacks": 2, "max_q_ra
 FROM_ONLINE_ROWS = [*SHORT, "online.online_fraction=1.0", "online.warmup_steps=20", "algorithm=iql"]
 
 
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("datasets")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(folder))
-        runs.make_dataset()
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _quiet_place(datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(datasets))
-    monkeypatch.chdir(tmp_path)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture
