@@ -27,14 +27,14 @@ from o3f.progress import Progress
 
 @recipe("diagnose")
 def main(config: DictConfig) -> None:
-    """Play the candidates, print a table and one sentence, write ``diagnose.json`` into each run folder."""
+    """Play the candidates, print a table and one sentence, write them into each run folder, too."""
     check(config)
     folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
     for folder in folders:
         figures, sentence = diagnose_run(folder, config)
         settings = OmegaConf.to_container(config)
         report = {"settings": settings, "figures": figures, "advice": sentence}
-        write_text(folder / "diagnose.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
+        write_text(folder / config.file, json.dumps(report, indent=2, allow_nan=False) + "\n")
         table = Table("", "mean over states ± standard error")
         for row in table_rows(figures):
             table.add_row(*row)
@@ -43,7 +43,7 @@ def main(config: DictConfig) -> None:
         print(f"steps; true return: discounted rewards ({config.reward}) of these steps, {end}")
         Console(width=120).print(table)
         print(sentence)
-        print(f"written to {folder / 'diagnose.json'}")
+        print(f"written to {folder / config.file}")
 
 
 def check(config: DictConfig) -> None:
@@ -54,6 +54,10 @@ def check(config: DictConfig) -> None:
         require_range(config, "sigma", "(0, inf)")
     check_keys([config.centre], ["sample", "mean"], "centre")
     check_keys([config.reward], ["rule", "raw"], "reward")
+    require(
+        Path(config.file).name == config.file and config.file.endswith(".json"),
+        f"file must be a name that ends in .json, in the run folder; found {config.file!r}.",
+    )
     require(isinstance(config.bootstrap, bool), f"bootstrap must be true or false, found {config.bootstrap!r}.")
     require(
         config.reward == "rule" or not config.bootstrap,

@@ -17,7 +17,7 @@ from o3f.config import recipe, require_range
 from o3f.evaluation import evaluate
 from o3f.exploration import make_actor
 from o3f.files import write_text
-from o3f.modules import OptimisticActor
+from o3f.modules import GaussianCandidates, OptimisticActor
 from o3f.reporting import summarise
 from o3f.video import record_video
 
@@ -45,11 +45,11 @@ def main(config: DictConfig) -> None:
 
 
 def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
-    """Return the figures of one run: of the plain policy and, where asked for, of optimistic selection."""
+    """Return the figures of one run: of the plain policy and, where asked for, of two ways of choosing."""
     trained, learner = build.load_run(folder, config.checkpoint)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
-        actors["optimistic"] = optimistic_actor(trained, learner)
+        actors |= {"optimistic": optimistic_actor(trained, learner), "best_of_n": best_of_n(trained, learner)}
     acting = {}
     for name, actor in actors.items():
         env = build.env_config(trained)
@@ -70,6 +70,12 @@ def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:
     chooser = cast(OptimisticActor, actor)
     chooser.optimistic_eval = True
     return chooser
+
+
+def best_of_n(trained: DictConfig, learner: Learner) -> OptimisticActor:
+    """The best of 100 actions, one of them the policy's own: what is executed never has a lower value than that."""
+    sampler = GaussianCandidates(100, trained.task.sigma, centre="mean", include_base=True)
+    return OptimisticActor(learner.policy, learner.critic, sampler=sampler, optimistic_eval=True)
 
 
 def cells(values: dict[str, Any]) -> list[str]:

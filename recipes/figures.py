@@ -20,9 +20,11 @@ from o3f.config import check_keys, recipe, require, require_range
 from o3f.data import is_local, open_dataset
 from o3f.errors import ResourceError
 from o3f.figures.cost import Prices, remaining_seconds
+from o3f.figures.diagnoses import diagnose_pretrained, diagnosis_section
 from o3f.figures.evaluations import evaluate_optimistically, optimistic_section
 from o3f.figures.launch import Pool
 from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, plan, task_settings, with_bases
+from o3f.figures.plateau import plateau_section
 from o3f.figures.quantities import QUANTITIES
 from o3f.figures.report import write_report
 from o3f.figures.results import read_results
@@ -43,15 +45,19 @@ def main(config: DictConfig) -> None:
     if config.dry_run:
         show_plan(runs, remaining_seconds(runs, prices), config.jobs)
         return
-    evaluations = []
+    evaluated = [run for run in runs if run.arm in config.figure.optimistic]
     if config.launch:
         provide_datasets(config, runs)
         launch(runs, prices, Pool(config.jobs, folder / "logs"))
-        evaluations = [run for run in runs if run.arm in config.figure.optimistic]
-        evaluate_optimistically(evaluations, config.budget.optimistic_episodes, config.jobs)
+        evaluate_optimistically(evaluated, config.budget.optimistic_episodes, config.jobs)
+        diagnose_pretrained(runs, config.diagnose_horizons, config.jobs)
     results = [each for each in read_results(known, bases(config)) if each.run.arm in arms]
     require(bool(results), "no run of this figure is finished: leave launch=false out to start them.")
-    extra = optimistic_section([run for run in runs if run.arm in config.figure.optimistic], config)
+    extra = [
+        *optimistic_section(evaluated, config),
+        *plateau_section(runs, config),
+        *diagnosis_section(results, config),
+    ]
     report = write_report(folder, runs, results, config, command("figures", *given_overrides()), extra)
     print(f"{report}: table; beside it the picture and the figures of every seed")
 
@@ -62,6 +68,8 @@ def check(config: DictConfig) -> None:
         require_range(config, key, "[1, inf)", integer=True)
     require_range(config, "first_seed", "[0, inf)", integer=True)
     require_range(config, "confidence", "(0, 1)")
+    for horizon in config.diagnose_horizons:
+        require_range({"diagnose_horizons": horizon}, "diagnose_horizons", "[1, inf)", integer=True)
     check_keys([config.primary], QUANTITIES, "primary")
     for name, sizes in config.budget.sizes.items():
         require_range(config, f"budget.sizes.{name}.seeds", "[1, inf)", integer=True)

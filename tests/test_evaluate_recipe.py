@@ -38,8 +38,23 @@ def test_the_report_is_the_evaluation(trained: Path, capsys: pytest.CaptureFixtu
     assert plain["returns"] == expected.tolist()
     assert plain["return"] == pytest.approx(expected.mean())
     assert plain["length"] == 50.0
-    assert optimistic["returns"] != plain["returns"]
+    best = report["acting"]["best_of_n"]
+    assert len({tuple(each["returns"]) for each in (plain, optimistic, best)}) == 3
     assert f"{expected.mean():.1f} ± {expected.std():.1f}" in capsys.readouterr().out
+
+
+def test_the_best_of_n_is_never_of_lower_value_than_the_policys_own_action(trained: Path) -> None:
+    config, learner = build.load_run(trained)
+    config.task.sigma = 3.0  # nearly all candidates lie in corners: often the policy's own action is the best
+    states = TensorDict({"observation": torch.randn(200, 10)}, [200])
+    with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():
+        own = learner.policy(states.clone())
+        chosen = evaluate.best_of_n(config, learner)(states.clone())
+        values = [learner.critic(each)["state_action_value"].mean(-1) for each in (own, chosen)]
+    kept = (own["action"] == chosen["action"]).all(-1)
+    assert 0 < kept.sum() < 200
+    assert (values[1] >= values[0]).all()
+    assert (values[1] > values[0])[~kept].all()
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:

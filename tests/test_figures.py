@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.recipe_runs import ROOT, rows, settings
 
 SIZES = "overrides=['online.steps=200','online.evaluate_every=20']"
 FIGURE = ["figure=controls", "budget=smoke", "arms=[iql_policy,iql_optimistic]", "seeds=1", SIZES]
+HORIZONS = "diagnose_horizons=[1]"
 OPTIMISTIC = "figure.optimistic=[iql_policy]"
 POLICY, O3F = (
     Path(f"runs/smoke-iql_{kind}/halfcheetah-quickstart-iql-{kind}/seed0") for kind in ("policy", "optimistic")
@@ -65,15 +67,31 @@ def test_a_stopped_figure_goes_on_and_a_finished_one_starts_nothing(
     before = pretrained.stat().st_mtime_ns
 
     started.clear()
-    figures.main(settings("figures", *FIGURE, OPTIMISTIC, "jobs=2"))
-    assert started == ["finetune", "finetune", "evaluate", "evaluate"]  # agents before and after fine-tuning
+    figures.main(settings("figures", *FIGURE, OPTIMISTIC, HORIZONS, "jobs=2"))
+    assert started == [
+        "finetune",
+        "finetune",
+        "evaluate",
+        "evaluate",
+        "diagnose",
+    ]  # agents before and after fine-tuning
     assert pretrained.stat().st_mtime_ns == before  # which was finished
     assert_the_numbers_are_those_of_the_runs(Path("results/controls-smoke"))
 
     started.clear()
-    figures.main(settings("figures", *FIGURE, OPTIMISTIC))
+    figures.main(settings("figures", *FIGURE, OPTIMISTIC, HORIZONS))
     assert started == []
+    assert_the_diagnosis_is_in_it(Path("results/controls-smoke/controls.md").read_text())
     assert "2 runs, 0 to do, 0.00 core-hours" in capsys.readouterr().out
+
+
+def assert_the_diagnosis_is_in_it(text: str) -> None:
+    (report,) = Path("runs").glob("pretrained-*/*/seed0/diagnose-1.json")
+    diagnosis = json.loads(report.read_text())
+    assert diagnosis["settings"]["horizon"] == 1
+    correlation, verdict = diagnosis["figures"]["rank_correlation"], diagnosis["advice"].split(":")[0]
+    (row,) = (line for line in text.splitlines() if " x " in line)
+    assert row.startswith(f"| halfcheetah/quickstart | 1 | 1 | 1 x {verdict} | {correlation:.2f} |")
 
 
 def assert_the_numbers_are_those_of_the_runs(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from o3f.errors import ResourceError
-from o3f.figures import launch, plot
+from o3f.figures import diagnoses, launch, plateau, plot
 from o3f.figures.evaluations import scores
 from o3f.figures.plan import PlannedRun
 from o3f.figures.quantities import Series, quantities
@@ -172,10 +173,9 @@ def test_an_evaluation_counts_if_it_is_of_so_many_episodes_with_the_choice(tmp_p
     file = tmp_path / "evaluation.json"
     file.write_text('{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"return": 1.0, "score": 5.0}}}')
     assert scores(tmp_path, 2) is None
-    file.write_text(
-        '{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"score": 5.0}, "optimistic": {"score": 7.0}}}'
-    )
-    assert scores(tmp_path, 2) == (5.0, 7.0)
+    acting = '{"policy": {"score": 5.0}, "optimistic": {"score": 7.0}, "best_of_n": {"score": 6.0}}'
+    file.write_text(f'{{"checkpoint": "latest", "episodes": 2, "acting": {acting}}}')
+    assert scores(tmp_path, 2) == (5.0, 7.0, 6.0)
     assert scores(tmp_path, 3) is None
     file.write_text(file.read_text().replace("latest", "best"))
     assert scores(tmp_path, 2) is None
@@ -183,3 +183,48 @@ def test_an_evaluation_counts_if_it_is_of_so_many_episodes_with_the_choice(tmp_p
 
 def test_a_run_without_data_says_so() -> None:
     assert dataset_line(None, None, OmegaConf.create({})) == "none"
+
+
+def test_late_changes_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    for seed, late in enumerate([3.0, 1.0, 2.0, 2.0, 2.0]):  # mean 2, s = sqrt(0.5), t(0.975, 4) = 2.776445
+        folder = tmp_path / f"pretrained-x/a/seed{seed}"
+        with RunLogger(folder) as logger:
+            for step, score in enumerate([0.0, 50.0, 10.0, 12.0, 10.0 + late, 12.0 + late]):
+                logger.log(step, {"eval/score": score})
+        for arm in ("noise", "o3f"):  # which share it
+            config = OmegaConf.create({"task": {"score": {"min": 0.0, "max": 1.0}}})
+            path = tmp_path / arm / f"seed{seed}"
+            path.mkdir(parents=True)
+            (path / "done.json").write_text("{}")
+            runs.append(PlannedRun("a", arm, seed, (), path, config, f"x-{seed}"))
+    monkeypatch.setattr(plateau, "pretrained_folder", lambda run: tmp_path / f"pretrained-x/a/seed{run.seed}")
+    assert plateau.late_changes(runs) == {("a", "noise"): [3.0, 1.0, 2.0, 2.0, 2.0]}
+    (_, _, table) = plateau.plateau_section(runs, SETTINGS)
+    assert f"| a | noise | 5 | +2.0 ± {2.776445 * 0.5**0.5 / 5**0.5:.1f} | still rising |" in table
+    (_, _, table) = plateau.plateau_section(runs[:4], SETTINGS)
+    assert "| a | noise | 2 | +2.0 | descriptive |" in table
+    (tmp_path / "noise/seed0/done.json").unlink()
+    assert ("a", "noise") not in plateau.late_changes(runs[:1])
+
+
+def test_diagnoses_stand_beside_what_fine_tuning_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnoses, "pretrained_folder", lambda run: tmp_path / str(run.seed))
+    for seed, gain in enumerate([2.0, 3.0, 5.0, 1.0, 4.0]):  # differences of the primary: 5, 5, 10, 0, 5
+        (tmp_path / str(seed)).mkdir()
+        advice = "O3F may help: by much." if seed else "No sign that O3F helps: none."
+        figures = {"relative_gain": gain, "rank_correlation": None if seed == 1 else 0.1 * seed}
+        (tmp_path / str(seed) / "diagnose-7.json").write_text(json.dumps({"advice": advice, "figures": figures}))
+    settings = OmegaConf.merge(SETTINGS, {"diagnose_horizons": [5, 7]})
+    assert isinstance(settings, DictConfig)
+    (_, _, table) = diagnoses.diagnosis_section(results(5), settings)
+    (row,) = table.splitlines()[2:]  # none for a horizon without reports
+    # Ranks of the gains 2 3 5 1 4, of the differences 3 3 5 1 3: covariance 8, variances 10 and 8.
+    assert row.startswith(
+        f"| a | 7 | 5 | 4 x O3F may help, 1 x No sign that O3F helps | 0.23 | 3.00 | 5.00 | {8 / 80**0.5:.2f} |"
+    )
+    (_, _, table) = diagnoses.diagnosis_section(results(4), settings)
+    assert "| 7 | 4 |" in table
+    assert table.splitlines()[2].split(" | ")[7] == "-"
+    settings.diagnose_horizons = []
+    assert diagnoses.diagnosis_section(results(4), settings) == []

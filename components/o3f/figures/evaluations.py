@@ -5,8 +5,6 @@ The agents of some arms, before and after fine-tuning, play with and without the
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from o3f.commands import arguments
-from o3f.errors import ResourceError
-from o3f.figures.launch import POLL_SECONDS, end, one_thread, stopped
 from o3f.figures.plan import PlannedRun, pretraining_key
+from o3f.figures.shares import in_shares
 from o3f.files import read_json
 from o3f.run_config import read_settings
-from o3f.signals import StopSignals
+
+#: Ways of acting in ``evaluation.json``, and their heads in the table.
+ACTING = {"policy": "plain policy", "optimistic": "best of N", "best_of_n": "best of N and the policy's own action"}
 
 
 @dataclass(frozen=True)
@@ -66,52 +64,36 @@ def evaluate_optimistically(runs: Sequence[PlannedRun], episodes: int, jobs: int
 
     Raises:
         Stopped: by a signal.
-        ResourceError: an evaluation failed; what it said stands above.
+        ResourceError: an evaluation failed.
     """
-    missing = [each.folder.as_posix() for each in agents(runs) if scores(each.folder, episodes) is None]
-    shares = [share for job in range(jobs) if (share := missing[job::jobs])]
-    running: list[subprocess.Popen[bytes]] = []
-    with StopSignals() as stop:
-        try:
-            for share in shares:
-                call = arguments("evaluate", f"run={share}", f"episodes={episodes}", "optimistic=true")
-                running.append(
-                    subprocess.Popen(call, stdout=subprocess.DEVNULL, env=one_thread(), start_new_session=True)
-                )
-            while stop.received is None and any(process.poll() is None for process in running):
-                time.sleep(POLL_SECONDS)
-        finally:
-            end([process for process in running if process.poll() is None])
-    if stop.received is not None:
-        raise stopped(stop.received)
-    if failed := sum(process.returncode != 0 for process in running):
-        raise ResourceError(f"{failed} evaluations failed, see above; the same command does them again.")
+    missing = [each.folder for each in agents(runs) if scores(each.folder, episodes) is None]
+    in_shares("evaluate", missing, [f"episodes={episodes}", "optimistic=true"], jobs)
 
 
-def scores(folder: Path, episodes: int) -> tuple[float, float] | None:
-    """Return the scores without and with the choice (returns where the task has none); None: not evaluated so."""
+def scores(folder: Path, episodes: int) -> tuple[float, ...] | None:
+    """Return the scores of each of :data:`ACTING` (returns where the task has none); None: not evaluated so."""
     file = folder / "evaluation.json"
     evaluation = read_json(file) if file.exists() else {}
     asked = {"episodes": episodes, "checkpoint": "latest"}
-    if not asked.items() <= evaluation.items() or "optimistic" not in evaluation["acting"]:
+    if not asked.items() <= evaluation.items() or not set(ACTING) <= set(evaluation["acting"]):
         return None
-    plain, best = (evaluation["acting"][name] for name in ("policy", "optimistic"))
-    name = "score" if "score" in plain else "return"
-    return float(plain[name]), float(best[name])
+    figures = [evaluation["acting"][name] for name in ACTING]
+    name = "score" if "score" in figures[0] else "return"
+    return tuple(float(each[name]) for each in figures)
 
 
 def optimistic_section(runs: Sequence[PlannedRun], settings: DictConfig) -> list[str]:
     """Return a Markdown section about the agents that were evaluated so; nothing where there are none."""
-    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    groups: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     for agent in agents(runs):
-        if (pair := scores(agent.folder, settings.budget.optimistic_episodes)) is not None:
-            groups.setdefault((agent.task, agent.label), []).append(pair)
+        if (figures := scores(agent.folder, settings.budget.optimistic_episodes)) is not None:
+            groups.setdefault((agent.task, agent.label), []).append(figures)
     if not groups:
         return []
-    lines = ["| task | agent | seeds | plain policy | best of N |", "|---|---|---|---|---|"]
-    for (task, label), pairs in groups.items():
-        plain, best = np.mean(pairs, axis=0)
+    lines = [f"| task | agent | seeds | {' | '.join(ACTING.values())} |", "|---|---|---|" + "---|" * len(ACTING)]
+    for (task, label), found in groups.items():
         name = settings.catalogue[label].label if label in settings.catalogue else label
-        lines.append(f"| {task} | {name} | {len(pairs)} | {plain:.1f} | {best:.1f} |")
+        means = " | ".join(f"{mean:.1f}" for mean in np.mean(found, axis=0))
+        lines.append(f"| {task} | {name} | {len(found)} | {means} |")
     text = f"Means over seeds of {settings.budget.optimistic_episodes} episodes each, other ones than while training."
     return ["## Exploration, or choice at evaluation?\n", f"{text}\n", "\n".join(lines) + "\n"]

@@ -33,7 +33,7 @@ def write_report(
     command: str,
     extra: Sequence[str] = (),
 ) -> Path:
-    """Write ``<figure>.md``, ``.csv``, ``-curves.csv`` and ``.png``.
+    """Write ``<figure>.md``, ``.csv``, ``-curves.csv`` and ``.png``; what somebody wrote in ``found.md`` goes into it.
 
     Args:
         folder: of the figure.
@@ -56,6 +56,8 @@ def write_report(
         f"{settings.budget.text}. {_endpoint(settings)}\n",
         f"![]({name}.png)\n",
     ]
+    if (found := folder / "found.md").exists():
+        sections += ["## What was found\n", found.read_text(encoding="utf-8")]
     sections += ["## Comparisons\n", comparisons_table(results, settings)]
     sections += ["## Arms\n", "Scores, means over seeds.\n", arms_table(results, settings)]
     if settings.budget.aggregate:
