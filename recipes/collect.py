@@ -7,6 +7,8 @@ run (the policy of a run folder); waypoint (AntMaze, with D4RL's relabelling for
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -58,7 +60,7 @@ def main(config: DictConfig) -> None:
         env,
         behaviour=f"{behaviour_config.kind} behaviour of o3f",
         description=(
-            f"{task.name}, made by o3f's collect: {behaviour_config}, seed {config.seed}; a step is"
+            f"{task.name}, made by o3f's collect: {without_folders(behaviour_config)}, seed {config.seed}; a step is"
             f" {env_config.frame_skip} environment step(s) with the action times {env_config.action_scale}."
         ),
         score_range=None if task.score.max is None else (task.score.min, task.score.max),
@@ -69,6 +71,14 @@ def main(config: DictConfig) -> None:
     print(f"{task.dataset.id}: {summary(trajectories, task.score.min, task.score.max)}")
     print(f"written to {path} in {seconds:.0f} s, {config.steps / seconds:.0f} steps/s")
     print(f"next: {next_command()}")
+
+
+def without_folders(config: BehaviourConfig) -> BehaviourConfig:
+    """Return what a dataset may tell others: of absolute paths the names, not where they lie on this machine."""
+    if config.path is None:
+        return config
+    paths = [Path(path) for path in ([config.path] if isinstance(config.path, str) else config.path)]
+    return replace(config, path=[path.name if path.is_absolute() else path.as_posix() for path in paths])
 
 
 def summary(trajectories: list[Trajectory], minimum: float | None, maximum: float | None) -> str:

@@ -111,6 +111,9 @@ def test_policy_files_act_and_reference_scores_are_written(tmp_path: Path, capsy
     score = 100 * minari.get_normalized_score(dataset, returns).mean()
     assert f"normalised score {score:.1f}" in capsys.readouterr().out
     assert dataset.env_spec.id == "Hopper-v5"
+    description = str(dataset.storage.metadata["description"])
+    assert "policy.npz" in description
+    assert str(tmp_path) not in description
 
 
 def test_the_policy_of_a_run_acts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +124,7 @@ def test_the_policy_of_a_run_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     episode = next(iter(minari.load_dataset("o3f/hopper/medium-v0").iterate_episodes()))
     expected = gaussian_mlp_from_actor(policy).mode(episode.observations[:-1].astype(np.float32))
     np.testing.assert_allclose(episode.actions, expected, atol=1e-5)
+    assert "runs/mine" in minari.load_dataset("o3f/hopper/medium-v0").storage.metadata["description"]
 
 
 def test_antmaze_rewards_are_relabelled_for_one_goal(tmp_path: Path) -> None:
