@@ -1,0 +1,197 @@
+"""The configurations in TorchRL's tree are our classes' arguments, and build what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize
+from hydra.utils import get_object, instantiate
+from omegaconf import MISSING, OmegaConf
+from tensordict import TensorDict
+from torchrl.objectives import SoftUpdate
+from torchrl.trainers import Trainer
+from torchrl.trainers.algorithms.configs.common import ConfigBase
+from torchrl.trainers.algorithms.configs.objectives import LossConfig
+
+from o3f import configs
+from o3f.envs import EnvConfig
+from o3f.modules import LatentCandidates, LatentPolicy
+from tests.iql_cases import make_batch
+
+NODES = [(group, name) for group, nodes in configs.GROUPS.items() for name in nodes]
+HYDRA = {"_target_", "_partial_", "_convert_"}
+#: Arguments beside those of the target's signature: of the class that takes its **kwargs, or of the factory.
+FURTHER: dict[str, Any] = {
+    "env/o3f_gym": EnvConfig,
+    "trainer/o3f": Trainer.__init__,
+    "candidates/o3f_mixed": configs.make.modules.GaussianCandidates,
+}
+#: Arguments that YAML does not give: the caller or the factory does, or they are not for this use.
+NOT_GIVEN = {
+    "candidates/o3f_mixed": {"centre", "include_base"},
+    "candidates/o3f_latent": {"decoder"},
+    "exploration/o3f_optimistic_actor": {"policy", "critic"},
+    "exploration/o3f_noise_actor": {"policy"},
+    "trainer/o3f": {"self", "optimization_stepper", "batch_size", "num_epochs", "async_collection"}
+    | {"learner_backend", "learner_backend_options", "learner_poll_interval"},
+}
+ADDED = {"loss": {"gamma"}, "env": {"seed", "device"}}
+
+
+def arguments(target: Any) -> dict[str, inspect.Parameter]:
+    """The arguments of a class or function, those of the base class in the place of ``**kwargs``."""
+    found = dict(inspect.signature(target).parameters)
+    rest = [name for name, parameter in found.items() if parameter.kind is parameter.VAR_KEYWORD]
+    for name in rest:
+        del found[name]
+        if isinstance(target := inspect.unwrap(target), type):
+            found = arguments(target.__mro__[1]) | found if target.__mro__[1].__module__.startswith("o3f") else found
+    return found
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize(("group", "name"), NODES, ids=lambda value: value)
+def test_the_fields_are_the_arguments_with_their_defaults(group: str, name: str) -> None:
+    where, node = f"{group}/{name}", configs.GROUPS[group][name]
+    fields = {each.name: each for each in dataclasses.fields(node) if each.name not in HYDRA}
+    expected = arguments(get_object(node._target_))
+    if where in FURTHER:
+        expected = arguments(FURTHER[where]) | (expected if group != "env" else {})
+    assert set(fields) - ADDED.get(group, set()) == set(expected) - NOT_GIVEN.get(where, set())
+    for key in set(fields) & set(expected):
+        default, found = expected[key].default, fields[key].default
+        if found is dataclasses.MISSING:
+            found = fields[key].default_factory()
+        if default is inspect.Parameter.empty:
+            assert found in (MISSING, None, 1), key  # 1: TorchRL's own examples' frame_skip and optim_steps_per_batch
+        elif not isinstance(default, dataclasses._MISSING_TYPE) and str(default) != "<factory>":
+            assert plain(found) == plain(default), key
+    assert issubclass(node, LossConfig if group == "loss" else ConfigBase)
+
+
+def build(*overrides: str, **parts: str) -> Any:
+    """Compose nodes of TorchRL's tree, as a defaults list does, and return the configuration."""
+    with initialize(version_base="1.3", config_path=None):
+        added = [f"+{group}@{place}={name}" for place, (group, name) in parts.items()]
+        return compose(overrides=[*added, *overrides])
+
+
+NETWORKS = {
+    "o3f_iql": {
+        "actor_network": "o3f_gaussian_policy",
+        "qvalue_network": "o3f_ensemble_qvalue",
+        "value_network": "o3f_value",
+    },
+    "o3f_awac": {"actor_network": "o3f_gaussian_policy", "qvalue_network": "o3f_ensemble_qvalue"},
+    "o3f_cql": {"actor_network": "o3f_tanh_gaussian_policy", "qvalue_network": "o3f_ensemble_qvalue"},
+    "o3f_sac": {"actor_network": "o3f_tanh_gaussian_policy", "qvalue_network": "o3f_ensemble_qvalue"},
+    "o3f_lapo": {
+        "actor_network": "o3f_latent_actor",
+        "encoder_network": "o3f_latent_encoder",
+        "decoder_network": "o3f_latent_decoder",
+        "qvalue_network": "o3f_ensemble_qvalue",
+        "value_network": "o3f_value",
+    },
+}
+
+
+def loss_config(name: str, *overrides: str, exploration: str = "o3f_optimistic_actor", more: Any = ()) -> Any:
+    """A loss with all its networks, TorchRL's Adam and soft updates, and an actor."""
+    groups = ["+loss@loss=" + name, "+optimizer@optimizer=adam", "+target_net_updater@targets=soft"]
+    groups += [f"+model@loss.{place}={model}" for place, model in NETWORKS[name].items()]
+    groups += [f"+exploration@exploration={exploration}", *more]
+    sizes: list[str] = []
+    for place, model in NETWORKS[name].items():
+        fields = {each.name for each in dataclasses.fields(configs.GROUPS["model"][model])}
+        for field, size in {"observation_dim": 3, "action_dim": 2, "latent_dim": 4}.items():
+            sizes += [f"loss.{place}.{field}={size}"] if field in fields else []
+        sizes.append(f"loss.{place}.hidden_sizes=[16,16]")
+    with initialize(version_base="1.3", config_path=None):
+        return compose(overrides=[*groups, *sizes, *overrides])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_loss_trains_and_its_actor_acts_with_the_same_parameters(name: str) -> None:
+    torch.manual_seed(0)
+    config = loss_config(name, "loss.gamma=0.5", "targets.tau=0.25")
+    loss = instantiate(config.loss)
+    actor = instantiate(config.exploration)(policy=configs.policy_of(loss), critic=loss.critic)
+    optimiser = instantiate(config.optimizer)(params=loss.parameters())
+    targets = instantiate(config.targets)(loss)
+    assert loss.value_estimator.gamma == 0.5
+    assert isinstance(targets, SoftUpdate)
+    before = {key: value.clone() for key, value in loss.state_dict().items() if "params" in key}
+    batch = make_batch(32, seed=0)
+    sum(value for key, value in loss(batch).items() if key.startswith("loss")).backward()
+    optimiser.step()
+    now = loss.state_dict()
+    changed = {key.split(".")[0] for key, value in before.items() if not torch.equal(value, now[key])}
+    trained = {f"{network}_params" for network in NETWORKS[name]}
+    assert changed == trained
+    targets.step()
+    key = next(key for key in now if key.startswith("target_qvalue_network_params.weights"))
+    online = now[key.removeprefix("target_")]
+    torch.testing.assert_close(loss.state_dict()[key], before[key] + 0.25 * (online - before[key]))
+    acted = actor(TensorDict({"observation": batch["observation"]}, [32]))["action"]
+    own = {id(parameter) for parameter in loss.parameters()}
+    assert all(id(parameter) in own for parameter in actor.critic.parameters())
+    assert acted.shape == (32, 2)
+    assert (acted.abs() <= 1).all()
+
+
+def test_the_actor_s_parts_come_from_the_tree() -> None:
+    parts = ["+candidates@exploration.sampler=o3f_latent", "+scorer@exploration.scorer=o3f_ucb"]
+    parts += ["+selector@exploration.selector=o3f_softmax"]
+    numbers = ["exploration.sampler.num_candidates=7", "exploration.scorer.omega=2.0"]
+    config = loss_config("o3f_lapo", *numbers, "exploration.selector.temperature=0.5", more=parts)
+    loss = instantiate(config.loss)
+    actor = instantiate(config.exploration)(policy=configs.policy_of(loss), critic=loss.critic)
+    assert isinstance(actor.policy, LatentPolicy)
+    assert isinstance(actor.sampler, LatentCandidates)
+    assert actor.sampler.decoder is actor.policy.decoder is loss.target_decoder_network
+    assert actor.sampler.num_candidates == 7
+    assert (actor.scorer.omega, actor.selector.temperature) == (2.0, 0.5)
+
+
+def test_critics_as_a_list_keep_their_weights() -> None:
+    """TorchRL's own losses redraw the weights of one configured critic; ours also take a list, here of TorchRL's."""
+    config = loss_config("o3f_iql")
+    critic = {
+        "_target_": "torchrl.modules.ValueOperator",
+        "module": {"_target_": "torchrl.modules.MLP", "in_features": 5, "out_features": 1, "num_cells": [8]},
+        "in_keys": ["observation", "action"],
+    }
+    critic["module"]["activation_class"] = {"_target_": "hydra.utils.get_class", "path": "torch.nn.ReLU"}
+    OmegaConf.set_struct(config, False)
+    config.loss.qvalue_network = [critic, critic]
+    torch.manual_seed(1)
+    loss = instantiate(config.loss)
+    assert loss.critic.num_critics == 2
+    bound = 5**-0.5  # of torch's own initialisation
+    assert loss.critic.weights[0].abs().max() <= bound
+    assert loss.critic.weights[0].abs().max() > 0.8 * bound
+    assert not torch.equal(loss.critic.weights[0][0], loss.critic.weights[0][1])
+
+
+def test_nested_keys_are_lists_in_yaml() -> None:
+    config = OmegaConf.structured(configs.GROUPS["model"]["o3f_ensemble_qvalue"])
+    config.merge_with({"observation_dim": 3, "action_dim": 2, "in_keys": [["robot", "state"], "action"]})
+    config.out_key = ["robot", "value"]
+    critic = instantiate(config)
+    batch = TensorDict({"robot": {"state": torch.zeros(4, 3)}, "action": torch.zeros(4, 2)}, [4])
+    assert critic(batch)["robot", "value"].shape == (4, 5)
+
+
+def test_the_core_imports_neither_hydra_nor_the_trainers() -> None:
+    code = "import sys, o3f; print(any(m.startswith(('hydra', 'torchrl.trainers')) for m in sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "False"
