@@ -101,7 +101,7 @@ def provide_datasets(config: DictConfig, runs: Sequence[PlannedRun]) -> None:
     """Collect the datasets that are missing where the budget says so, else say how to get them."""
     needed = {run.task: run.config.dataset for run in runs}
     for task, dataset in needed.items():
-        if dataset.id == "none" or dataset.download or is_local(dataset.id):
+        if dataset.get("path") or dataset.id == "none" or dataset.download or is_local(dataset.id):
             continue
         if config.budget.collect is None:
             open_dataset(dataset.id)  # says how to get it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from o3f.data import check_dataset, load_minari
+from o3f.data import check_dataset, load_file, load_minari
 from o3f.modules import (
     Argmax,
     EnsembleQValue,
@@ -52,6 +52,7 @@ __all__ = [
     "latent_decoder",
     "latent_encoder",
     "latent_policy",
+    "load_file",
     "load_minari",
     "tanh_gaussian_policy",
     "value_network",

@@ -15,7 +15,7 @@ from torchrl.data import ReplayBuffer
 
 from o3f.algorithms import Learner, make_learner
 from o3f.checkpoint import load_component
-from o3f.data import RewardRule, check_environment, dataset_info, load_minari, make_buffer, open_dataset
+from o3f.data import RewardRule, check_environment, dataset_info, load_file, load_minari, make_buffer, open_dataset
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
 from o3f.exploration import coefficients, make_actor
 from o3f.modules import OptimisticActor
@@ -68,7 +68,8 @@ def buffer(
     """Load the dataset into a buffer with room for online rows.
 
     Args:
-        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset=none`` means no dataset.
+        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset=none`` means no dataset,
+            ``dataset=path`` a file.
         online_capacity: number of online rows.
         online_fraction: share of each batch drawn from them; None is uniform over all rows.
         folder: where memory-mapped storage goes.
@@ -79,6 +80,7 @@ def buffer(
     Raises:
         ValueError: faults of the data, or a dataset of another environment.
         FileNotFoundError: the dataset is not here; the message says how to get it.
+        ConfigError: there is no such file, or it does not fit the environment.
     """
     rule = RewardRule(**config.task.reward)
     sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
@@ -86,24 +88,27 @@ def buffer(
         rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
         return rows, rule, {"dataset": None, "dataset_hash": None}
     env = env_config(config)
-    open_dataset(config.dataset.id, download=config.dataset.download)
-    with contextlib.closing(make_raw_env(env)) as recorded:
-        check_environment(config.dataset.id, recorded)
-    rows = load_minari(
-        config.dataset.id,
-        batch_size=config.offline.batch_size,
-        reward=rule,
-        observation_keys=env.observation_keys,
-        action_scale=config.task.dataset.action_scale,
-        storage=config.dataset.storage,
-        storage_dir=folder,
-        max_transitions=config.dataset.max_transitions,
-        clip_actions=config.dataset.clip_actions,
-        on_nonfinite=config.dataset.on_nonfinite,
-        unmarked_ends=config.dataset.unmarked_ends,
-        rewards=config.task.dataset.get("rewards", "recorded"),
+    options = {
+        "batch_size": config.offline.batch_size,
+        "reward": rule,
+        "observation_keys": env.observation_keys,
+        "action_scale": config.task.dataset.action_scale,
+        "storage": config.dataset.storage,
+        "storage_dir": folder,
+        "max_transitions": config.dataset.max_transitions,
+        "clip_actions": config.dataset.clip_actions,
+        "on_nonfinite": config.dataset.on_nonfinite,
+        "unmarked_ends": config.dataset.unmarked_ends,
+        "rewards": config.task.dataset.get("rewards", "recorded"),
         **sizes,
-    )
+    }
+    with contextlib.closing(make_raw_env(env)) as recorded:
+        if config.dataset.get("path") is not None:
+            rows = load_file(config.dataset.path, format=config.dataset.format, env=recorded, **options)
+        else:
+            open_dataset(config.dataset.id, download=config.dataset.download)
+            check_environment(config.dataset.id, recorded)
+            rows = load_minari(config.dataset.id, **options)
     info = dataset_info(rows)
     return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **info.changes}
 

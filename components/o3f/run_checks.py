@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from o3f.data import FORMATS
 from o3f.limits import LIMITS
 from o3f.options import check_keys, require, require_range
 from o3f.task_checks import check_algorithm, check_task
@@ -33,6 +34,8 @@ def check_offline(config: DictConfig) -> None:
     check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
     check_keys([config.dataset.on_nonfinite], ["stop", "drop_episode"], "dataset.on_nonfinite")
     check_keys([config.dataset.unmarked_ends], ["stop", "truncate"], "dataset.unmarked_ends")
+    if config.dataset.get("path") is not None:
+        check_keys([config.dataset.format], FORMATS, "dataset.format")
     if config.dataset.max_transitions is not None:
         require_range(config, "dataset.max_transitions", "[1, inf)", integer=True)
 

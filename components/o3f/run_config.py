@@ -19,7 +19,7 @@ FREE_KEYS = frozenset(
     {
         *("runs", "resume", "resume_allow", "progress", "device", "threads", "num_lanes"),
         *("online.max_env_failures", "evaluation.patience"),
-        *("dataset.download", "task.behaviour.path"),
+        *("dataset.download", "dataset.path", "task.behaviour.path"),
         *("algorithm.batch_size", "algorithm.updates_per_step"),
     }
 )

@@ -1,11 +1,13 @@
-"""Minari datasets as TorchRL replay buffers: loading, checks, reward and observation rules."""
+"""Minari datasets and files of arrays as TorchRL replay buffers: loading, checks, reward and observation rules."""
 
 from __future__ import annotations
 
 from o3f.data.actions import check_action_space, to_agent_actions
 from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online
 from o3f.data.checks import check_dataset, check_environment
-from o3f.data.minari import dataset_info, load_minari
+from o3f.data.files import FORMATS, FileDataset, open_file
+from o3f.data.loading import dataset_info, load_file
+from o3f.data.minari import load_minari
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter
 from o3f.data.observations import ObservationLayout, observation_layout
 from o3f.data.reading import DatasetInfo, dataset_hash, read_minari
@@ -15,9 +17,11 @@ from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.source import is_local, open_dataset
 
 __all__ = [
+    "FORMATS",
     "ROW_KEYS",
     "DatasetInfo",
     "DatasetReport",
+    "FileDataset",
     "ObservationLayout",
     "OfflineOnlineSampler",
     "OnlineWriter",
@@ -32,11 +36,13 @@ __all__ = [
     "end_episode",
     "hash_rows",
     "is_local",
+    "load_file",
     "load_minari",
     "make_buffer",
     "observation_layout",
     "online_rows",
     "open_dataset",
+    "open_file",
     "read_minari",
     "restore_online",
     "return_range_scale",

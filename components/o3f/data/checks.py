@@ -9,13 +9,14 @@ from typing import Any
 import gymnasium
 
 from o3f.data.episodes import read_episodes
+from o3f.data.files import FileDataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
-from o3f.data.source import open_dataset
+from o3f.data.source import Recorded, open_dataset
 
 
 def check_dataset(
-    dataset_id: str,
+    dataset_id: str | FileDataset,
     *,
     env: gymnasium.Env[Any, Any] | None = None,
     root: str | Path | None = None,
@@ -28,8 +29,8 @@ def check_dataset(
     """Read a local dataset once and check all of it, and an environment against it.
 
     Args:
-        dataset_id: a Minari id.
-        env: the environment to train in, see :func:`check_environment`.
+        dataset_id: a Minari id, or what :func:`~o3f.data.files.open_file` returned.
+        env: the environment to train in, see :func:`check_environment`; for a file, give it to ``open_file``.
         root: folder of the datasets, default as in Minari.
         observation_keys: see :func:`~o3f.data.observations.observation_layout`.
         action_scale: see :func:`~o3f.data.actions.to_agent_actions`.
@@ -44,11 +45,15 @@ def check_dataset(
         ValueError: at any fault; the message lists field, count, first episode and step, and the cure.
         FileNotFoundError: if the dataset is not there.
     """
-    if env is not None:
-        check_environment(dataset_id, env, root=root)
-    dataset = open_dataset(dataset_id, root=root)
+    dataset: Recorded
+    if isinstance(dataset_id, FileDataset):
+        dataset = dataset_id
+    else:
+        dataset = open_dataset(dataset_id, root=root)
+        if env is not None:
+            check_environment(dataset_id, env, root=root)
     layout = observation_layout(dataset.observation_space, observation_keys)
-    report = DatasetReport(dataset_id, clip_actions, on_nonfinite, unmarked_ends)
+    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends)
     for episode in read_episodes(dataset, layout, action_scale):
         report.add(episode)
     report.raise_faults()

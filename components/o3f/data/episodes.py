@@ -1,4 +1,4 @@
-"""One Minari episode after another, flat and in agent units."""
+"""One episode after another, flat and in agent units."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import minari
 import numpy as np
 import numpy.typing as npt
 
 from o3f.data.actions import check_action_space, to_agent_actions
 from o3f.data.observations import ObservationLayout
 from o3f.data.rows import Key
-from o3f.data.source import unreadable
+from o3f.data.source import Recorded, unreadable
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Episode:
         rewards: raw, ``[T]``, float32.
         terminated: ``[T]``, bool.
         truncated: ``[T]``, bool.
+        dropped_rows: rows of its file that are none of its steps, because the observation that followed is not there.
     """
 
     index: int
@@ -37,6 +37,7 @@ class Episode:
     rewards: npt.NDArray[np.float32]
     terminated: npt.NDArray[np.bool_]
     truncated: npt.NDArray[np.bool_]
+    dropped_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -66,13 +67,11 @@ class Episode:
         }
 
 
-def read_episodes(
-    dataset: minari.MinariDataset, layout: ObservationLayout, action_scale: float = 1.0
-) -> Iterator[Episode]:
+def read_episodes(dataset: Recorded, layout: ObservationLayout, action_scale: float = 1.0) -> Iterator[Episode]:
     """Read a dataset episode by episode, so that memory holds one episode at a time.
 
     Args:
-        dataset: an open Minari dataset.
+        dataset: an open Minari dataset or file.
         layout: how observations are flattened.
         action_scale: see :func:`~o3f.data.actions.to_agent_actions`.
 
@@ -91,7 +90,7 @@ def read_episodes(
 def decode_episode(
     raw: Any, layout: ObservationLayout, space: gymnasium.spaces.Box, action_scale: float = 1.0
 ) -> Episode:
-    """Flatten and rescale one ``minari.EpisodeData``.
+    """Flatten and rescale one ``minari.EpisodeData``, or a :class:`~o3f.data.files.FileEpisode`.
 
     Raises:
         ValueError: if the lengths of its fields do not belong to one episode.
@@ -122,4 +121,5 @@ def decode_episode(
         rewards=rewards,
         terminated=np.asarray(raw.terminations, dtype=bool),
         truncated=np.asarray(raw.truncations, dtype=bool),
+        dropped_rows=getattr(raw, "dropped_rows", 0),
     )

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torchrl.data import ReplayBuffer
 
-from o3f.data.buffers import buffer_over
-from o3f.data.reading import DatasetInfo, read_minari
+from o3f.data.loading import check_storage, load_rows
 from o3f.data.report import OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
+from o3f.data.source import open_dataset
 from o3f.data.tasks_once import Rewards
 
 
@@ -42,7 +42,7 @@ def load_minari(
     Rows have exactly the keys :data:`~o3f.data.rows.ROW_KEYS`, float32, reward and flags ``[*B, 1]``; the
     dataset's come first, in order, and are never overwritten. Unlike TorchRL's ``MinariExperienceReplay``
     it reads through Minari's own interface, one episode at a time, in any file format, and marks an episode
-    whose data just stop as truncated. What was read is told by :func:`dataset_info`.
+    whose data just stop as truncated. What was read is told by :func:`~o3f.data.loading.dataset_info`.
 
     Args:
         dataset_id: a Minari id, ``namespace/name-v0``.
@@ -59,7 +59,7 @@ def load_minari(
         storage_dir: folder of those files.
         max_transitions: stop after this many rows; the last one counts as truncated unless it is terminal.
         check: stop at faults, see :func:`~o3f.data.checks.check_dataset`, warn of what is odd, and compare three
-            episodes value by value with what Minari reads.
+            episodes value by value with what is read again.
         clip_actions: accept actions far out of bounds; actions are clipped in any case.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values instead of stopping.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked: each is a truncation.
@@ -70,47 +70,25 @@ def load_minari(
     Raises:
         FileNotFoundError: if the dataset is not in the folder; the message says how to get it.
         OSError: if the disk has no room for ``storage="memmap"``.
-        RuntimeError: if the dataset's files are damaged, or the rows are not what Minari reads.
+        RuntimeError: if the dataset's files are damaged, or the rows are not what they hold.
         ValueError: at faults of the data, or arguments that do not fit together.
     """
-    if storage not in ("memory", "memmap"):
-        raise ValueError(f"storage is {storage!r}, expected 'memory' or 'memmap'.")
-    if storage == "memmap" and storage_dir is None:
-        raise ValueError("storage='memmap' needs storage_dir, the folder for its files.")
-    rows, info = read_minari(
-        dataset_id,
-        download=download,
-        root=root,
+    check_storage(storage, storage_dir)
+    return load_rows(
+        open_dataset(dataset_id, download=download, root=root),
+        batch_size=batch_size,
         reward=reward,
         observation_keys=observation_keys,
         action_scale=action_scale,
+        online_capacity=online_capacity,
+        online_fraction=online_fraction,
+        storage=storage,
+        storage_dir=storage_dir,
         max_transitions=max_transitions,
         check=check,
         clip_actions=clip_actions,
         on_nonfinite=on_nonfinite,
         unmarked_ends=unmarked_ends,
         rewards=rewards,
-        free_rows=online_capacity,
-        storage_dir=storage_dir if storage == "memmap" else None,
-    )
-    buffer = buffer_over(
-        rows,
-        info.transitions,
-        online_fraction=online_fraction,
-        batch_size=batch_size,
         generator=generator,
     )
-    buffer.dataset_info = info  # pyright: ignore[reportAttributeAccessIssue]
-    return buffer
-
-
-def dataset_info(buffer: ReplayBuffer) -> DatasetInfo:
-    """Return what :func:`load_minari` recorded about the dataset in this buffer.
-
-    Raises:
-        ValueError: if the buffer holds no dataset.
-    """
-    info = getattr(buffer, "dataset_info", None)
-    if not isinstance(info, DatasetInfo):
-        raise ValueError("This buffer was not made by load_minari, so it has no dataset_info.")
-    return info

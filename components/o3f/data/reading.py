@@ -1,4 +1,4 @@
-"""Minari datasets as rows of a replay buffer, and what a run records about them."""
+"""Datasets as rows of a replay buffer, and what a run records about them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypedDict, Unpack, cast
 
-import minari
 import numpy as np
 import torch
 from tensordict import TensorDict
@@ -19,7 +18,7 @@ from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
-from o3f.data.source import open_dataset
+from o3f.data.source import Recorded, open_dataset
 from o3f.data.tasks_once import Rewards, with_rewards
 from o3f.data.verify import Stored, verify_rows
 
@@ -29,7 +28,7 @@ class DatasetInfo:
     """What a run records about the dataset it used.
 
     Attributes:
-        dataset_id: the Minari id.
+        dataset_id: the Minari id, or a file's name.
         hash: SHA-256 of the rows before the reward rule; equal rows have equal hashes, in memory or in files.
         env_id: Gymnasium id of the recorded environment; ``None`` if the dataset does not say.
         episodes: number of episodes read.
@@ -37,6 +36,7 @@ class DatasetInfo:
         unfinished: episodes whose data stop without a flag; they count as truncated.
         dropped_episodes: episodes left out because of values that are not finite.
         clipped_actions: action values beyond the bounds, which were clipped.
+        dropped_rows: rows of a file left out because it does not hold the observation that followed.
         returns: lowest, mean and highest raw return of the episodes read.
         reference_scores: the scores the dataset states for 0 and 100; ``None`` if it does not.
         reward: the reward rule that was applied, its scale as a number.
@@ -50,6 +50,7 @@ class DatasetInfo:
     unfinished: int
     dropped_episodes: int
     clipped_actions: int
+    dropped_rows: int
     returns: tuple[float, float, float]
     reference_scores: tuple[float, float] | None
     reward: RewardRule
@@ -57,15 +58,41 @@ class DatasetInfo:
     @property
     def changes(self) -> dict[str, int]:
         """What was changed or left out while reading, by name; empty if nothing was."""
-        counts = {name: getattr(self, name) for name in ("clipped_actions", "dropped_episodes", "unfinished")}
+        names = ("clipped_actions", "dropped_episodes", "dropped_rows", "unfinished")
+        counts = {name: getattr(self, name) for name in names}
         return {f"dataset_{name}": count for name, count in counts.items() if count}
 
 
+class ReadOptions(TypedDict, total=False):
+    """Arguments of :func:`read_rows`, see :func:`~o3f.data.minari.load_minari`."""
+
+    reward: RewardRule | None
+    observation_keys: Sequence[str] | None
+    action_scale: float
+    max_transitions: int | None
+    check: bool
+    clip_actions: bool
+    on_nonfinite: OnNonfinite
+    unmarked_ends: UnmarkedEnds
+    rewards: Rewards
+    free_rows: int
+    storage_dir: str | Path | None
+
+
 def read_minari(
-    dataset_id: str,
+    dataset_id: str, *, download: bool = False, root: str | Path | None = None, **options: Unpack[ReadOptions]
+) -> tuple[TensorDict, DatasetInfo]:
+    """Read a Minari dataset into rows ``[D + free_rows]`` without making a buffer of them.
+
+    Arguments and errors are those of :func:`~o3f.data.minari.load_minari`; ``free_rows`` zero rows are left
+    at the end.
+    """
+    return read_rows(open_dataset(dataset_id, download=download, root=root), **options)
+
+
+def read_rows(
+    dataset: Recorded,
     *,
-    download: bool = False,
-    root: str | Path | None = None,
     reward: RewardRule | None = None,
     observation_keys: Sequence[str] | None = None,
     action_scale: float = 1.0,
@@ -78,17 +105,13 @@ def read_minari(
     free_rows: int = 0,
     storage_dir: str | Path | None = None,
 ) -> tuple[TensorDict, DatasetInfo]:
-    """Read a Minari dataset into rows ``[D + free_rows]`` without making a buffer of them.
-
-    Arguments and errors are those of :func:`~o3f.data.minari.load_minari`; ``free_rows`` zero rows are left
-    at the end.
-    """
-    dataset = with_rewards(open_dataset(dataset_id, download=download, root=root), rewards)
+    """Read an open dataset; see :func:`read_minari`."""
+    dataset = with_rewards(dataset, rewards)
     count = _num_rows(dataset, max_transitions)
     layout = observation_layout(dataset.observation_space, observation_keys)
     (action_dim,) = check_action_space(dataset.action_space).shape
     rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
-    report = DatasetReport(dataset_id, clip_actions, on_nonfinite, unmarked_ends)
+    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends)
     stored = _fill(rows, count, read_episodes(dataset, layout, action_scale), report)
     filled = sum(each.steps for each in stored)
     if check or not stored:
@@ -96,10 +119,10 @@ def read_minari(
     if check:
         verify_rows(rows, stored, dataset, layout, action_scale)
         for remark in report.remarks():
-            warnings.warn(remark, stacklevel=3)
+            warnings.warn(remark, stacklevel=4)
     if filled < count and not report.dropped_episodes:
         raise RuntimeError(
-            f"Dataset '{dataset_id}' states {count} transitions but holds {filled}: it is incomplete. Delete"
+            f"Dataset '{dataset.id}' states {count} transitions but holds {filled}: it is incomplete. Delete"
             f" {dataset.storage.data_path} and get it again."
         )
     if filled < count:
@@ -148,7 +171,7 @@ def dataset_hash(
     return info.hash
 
 
-def _num_rows(dataset: minari.MinariDataset, max_transitions: int | None) -> int:
+def _num_rows(dataset: Recorded, max_transitions: int | None) -> int:
     if max_transitions is not None and max_transitions < 1:
         raise ValueError(f"max_transitions is {max_transitions}, expected None or at least 1.")
     total = int(dataset.total_steps)
@@ -157,7 +180,7 @@ def _num_rows(dataset: minari.MinariDataset, max_transitions: int | None) -> int
     return total if max_transitions is None else min(total, max_transitions)
 
 
-def _finish(rows: TensorDict, dataset: minari.MinariDataset, report: DatasetReport, reward: RewardRule) -> DatasetInfo:
+def _finish(rows: TensorDict, dataset: Recorded, report: DatasetReport, reward: RewardRule) -> DatasetInfo:
     """Hash the raw rows, then apply the reward rule to them in place."""
     content = hash_rows(rows)
     rule = reward.resolve(report.returns)
@@ -174,6 +197,7 @@ def _finish(rows: TensorDict, dataset: minari.MinariDataset, report: DatasetRepo
         unfinished=report.unfinished,
         dropped_episodes=report.dropped_episodes,
         clipped_actions=report.clipped_actions,
+        dropped_rows=report.dropped_rows,
         returns=(
             float(np.min(report.returns)),
             float(np.mean(report.returns)),

@@ -44,6 +44,7 @@ class DatasetReport:
         unfinished: episodes whose data stop without either flag; they count as truncated.
         dropped_episodes: episodes left out because of values that are not finite.
         clipped_actions: action values beyond the bounds, which the loader clips.
+        dropped_rows: rows of a file left out because it does not hold the observation that followed.
         worst_excess: the largest distance of one of them to the bounds, in agent units.
         faults: ``(field, kind)`` to ``(count, episode, step)`` of the first.
     """
@@ -59,6 +60,7 @@ class DatasetReport:
     unfinished: int = 0
     dropped_episodes: int = 0
     clipped_actions: int = 0
+    dropped_rows: int = 0
     worst_excess: float = 0.0
     faults: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
     _only_zeros: bool = True
@@ -73,6 +75,7 @@ class DatasetReport:
 
     def add(self, episode: Episode) -> bool:
         """Check one episode, and say whether it is to be used; one without steps is not."""
+        self.dropped_rows += episode.dropped_rows
         if not len(episode):
             return False
         infinite = {n: ~np.isfinite(getattr(episode, n)) for n in ("observations", "actions", "rewards")}
@@ -135,6 +138,11 @@ class DatasetReport:
             found.append(
                 f"{self.dropped_episodes} episode(s) of '{self.dataset_id}' were left out, because they hold values"
                 f" that are not finite: {'; '.join(places)}."
+            )
+        if self.dropped_rows:
+            found.append(
+                f"{self.dropped_rows} row(s) of '{self.dataset_id}' were left out: an episode was cut off there, and"
+                " the file does not hold the observation that followed."
             )
         return found + self._constants()
 

@@ -6,12 +6,51 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import minari
 from minari.dataset.minari_dataset import DATASET_ID_RE
 from minari.dataset.minari_storage import MinariStorage
 
 _ROOT_VARIABLE = "MINARI_DATASETS_PATH"
+
+
+class Recorded(Protocol):
+    """What is read: a ``minari.MinariDataset``, or a :class:`~o3f.data.files.FileDataset`."""
+
+    @property
+    def id(self) -> str:
+        """Named in messages and by runs."""
+        ...
+
+    @property
+    def total_steps(self) -> Any:
+        """Number of steps, of all episodes."""
+        ...
+
+    @property
+    def observation_space(self) -> Any:
+        """Of one observation."""
+        ...
+
+    @property
+    def action_space(self) -> Any:
+        """Bounds of the actions."""
+        ...
+
+    @property
+    def env_spec(self) -> Any:
+        """The recorded environment, or None."""
+        ...
+
+    @property
+    def storage(self) -> Any:
+        """Has ``data_path`` and ``metadata``."""
+        ...
+
+    def iterate_episodes(self, indices: Any = None, /) -> Iterator[Any]:
+        """Read episodes, all or some."""
+        ...
 
 
 def open_dataset(dataset_id: str, *, download: bool = False, root: str | Path | None = None) -> minari.MinariDataset:

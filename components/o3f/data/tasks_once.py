@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-import minari
 import numpy as np
+
+from o3f.data.source import Recorded
 
 Rewards = Literal["recorded", "tasks_once"]
 
@@ -29,7 +30,7 @@ class TasksOnce:
         ValueError: if the observations have no such goals.
     """
 
-    def __init__(self, dataset: minari.MinariDataset) -> None:
+    def __init__(self, dataset: Recorded) -> None:
         space: Any = dataset.observation_space
         if not {"achieved_goal", "desired_goal"} <= set(getattr(space, "spaces", ())):
             raise ValueError(
@@ -47,7 +48,7 @@ class TasksOnce:
         return map(reward_tasks_once, self.dataset.iterate_episodes(indices))
 
 
-def with_rewards(dataset: minari.MinariDataset, rewards: Rewards) -> Any:
+def with_rewards(dataset: Recorded, rewards: Rewards) -> Any:
     """Return the dataset with the rewards asked for.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Comparing the rows of a buffer with what Minari itself reads."""
+"""Comparing the rows of a buffer with what is read again."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import minari
 import numpy as np
 from tensordict import TensorDictBase
 
 from o3f.data.actions import check_action_space, to_agent_actions
 from o3f.data.observations import ObservationLayout
 from o3f.data.rows import Key
+from o3f.data.source import Recorded
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Stored:
 def verify_rows(
     rows: TensorDictBase,
     stored: Sequence[Stored],
-    dataset: minari.MinariDataset,
+    dataset: Recorded,
     layout: ObservationLayout,
     action_scale: float = 1.0,
 ) -> None:
@@ -58,7 +58,7 @@ def verify_rows(
             if len(different):
                 step = int(different[0, 0])
                 raise RuntimeError(
-                    f"Row {place.start + step} of the buffer is not what Minari reads from '{dataset.id}':"
+                    f"Row {place.start + step} of the buffer is not what '{dataset.id}' holds:"
                     f" {key!r} is {found[step].tolist()}, in episode {place.episode} at step {step} it is"
                     f" {wanted[step].tolist()}. The loader or the storage is broken: do not train on these rows."
                 )

@@ -107,6 +107,8 @@ def dataset_line(dataset: str | None, content: str | None, config: DictConfig) -
     if dataset is None:
         return "none"
     line = f"{dataset}, content hash {content}"
+    if config.dataset.get("path"):
+        return f"{line}; a file of the user's own"
     if not is_local(dataset):
         return f"{line}; not on this machine"
     opened = open_dataset(dataset)

@@ -1,0 +1,109 @@
+"""The arrays of an HDF5 or NPZ file by name, read a block of rows at a time; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from o3f.errors import ConfigError
+
+_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK"
+_UNREADABLE = (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+class Array(Protocol):
+    """An array in a file; a slice reads these rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Its type."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
+        """Read rows."""
+        ...
+
+
+@contextmanager
+def open_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
+    """Open a file for reading; it is never changed.
+
+    Args:
+        path: an HDF5 or NPZ file, told apart by its first bytes.
+
+    Yields:
+        Its arrays by name; those in groups of an HDF5 file as ``group/name``.
+
+    Raises:
+        ConfigError: if there is no such file, or it is of another kind.
+        RuntimeError: if it is damaged, here or where rows are read.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There is no file {path} (looked for {path.absolute()}). Expected an HDF5 or NPZ file.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_HDF5))
+        if start == _HDF5:
+            with h5py.File(path, "r", locking="best-effort") as file:
+                yield _datasets(file)
+        elif start.startswith(_ZIP):
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith(".npy")]
+                yield {name.removesuffix(".npy"): _Member(archive, name) for name in names}
+        else:
+            raise ConfigError(f"{path} is neither an HDF5 nor an NPZ file: it begins with {start!r}.")
+    except _UNREADABLE as error:
+        raise RuntimeError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or was not copied to its end:"
+            " get it again."
+        ) from error
+
+
+def _datasets(file: h5py.File) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+
+    def add(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item
+
+    file.visititems(add)
+    return found
+
+
+class _Member:
+    """One array of an NPZ file: ``np.load`` would read all of it at once."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._stream = archive.open(name)
+        version = np.lib.format.read_magic(self._stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, self._by_columns, self.dtype = header(self._stream)
+        self.shape: tuple[int, ...] = tuple(shape)
+        self._start = self._stream.tell()
+
+    def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
+        if self._by_columns and len(self.shape) > 1:  # no block of rows lies together
+            self._stream.seek(0)
+            return np.lib.format.read_array(self._stream, allow_pickle=False)[rows]
+        if self.dtype.hasobject:
+            raise ConfigError("an array of objects would have to be unpickled, which is not done.")
+        start, stop, _ = rows.indices(self.shape[0])
+        row = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        self._stream.seek(self._start + start * row)
+        content = self._stream.read((stop - start) * row)
+        if len(content) < (stop - start) * row:
+            raise EOFError("the array is shorter than its header says")
+        return np.frombuffer(content, self.dtype).reshape(-1, *self.shape[1:])
