@@ -53,6 +53,8 @@ def finetune_in_folder(config: DictConfig) -> Run[tuple[Path, dict[str, Any]]]:
     with RunFolder.open(config) as run:
         if run.scores is None:
             run.finish((yield from finetune(config, run)))
+        else:
+            print(f"{run.path} is finished already; there is nothing left to do.")
         return run.path, run.scores or {}
 
 

@@ -16,6 +16,7 @@ writes nothing: no ``outputs`` folder, no log. Exit codes stand in :mod:`o3f.err
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -36,10 +37,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import o3f.assets  # noqa: F401  (registers the resolver ${asset:NAME})
-from o3f.config_errors import exit_code, explain_overrides, report, report_sweep
+from o3f.config_errors import exit_code, explain_overrides, report
 from o3f.errors import ConfigError
 from o3f.memory import keep_freed_memory
 from o3f.options import check_keys, require, require_range
+from o3f.sweeps import Command, SweepFolder, missing_launcher, outcomes, report_sweep, run_job, stoppable
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
 
@@ -93,37 +95,38 @@ def _run(function: Function, config: DictConfig) -> None:
 
 def _command(function: Function, folder: Path, config_name: str) -> int:
     """Run the command line; return the exit code."""
-    failures: list[tuple[str, Exception]] = []
+    failures: list[Exception] = []
+    command = Command(tuple(sys.argv[1:]), os.getpid())
 
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            run_job(functools.partial(_run, function), config, command)
+            return
         try:
             _run(function, config)
         except Exception as error:
-            # At once, because a sweep goes on with its other jobs and fails only at its end.
-            sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-            name = " ".join(HydraConfig.get().overrides.task) if sweep else ""
-            report(error, prefix=name)
-            failures.append((name, error))
-            if sweep:  # The job may run in another process, whose launcher passes the error on.
-                raise
+            report(error)
+            failures.append(error)
 
     # Makes Hydra raise its errors instead of printing them, so that they are reported here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     keep_freed_memory()
+    SweepFolder.path = None
+    code = 0
     with tempfile.TemporaryDirectory(prefix="o3f-") as scratch:
         _quiet_hydra(scratch)
         try:
-            hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
+            with stoppable() if {"-m", "--multirun"} & set(sys.argv) else contextlib.nullcontext():
+                hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
         except KeyboardInterrupt as stopped:
             print(str(stopped) or "interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
             return getattr(stopped, "exit_code", 130)
         except Exception as error:
-            if not failures:
-                return report(error, explain_overrides(sys.argv[1:], folder, config_name))
-    if not failures:
-        return 0
-    return report_sweep(failures) if failures[0][0] else exit_code(failures[0][1])
+            code = report(error, missing_launcher(sys.argv[1:]) or explain_overrides(sys.argv[1:], folder, config_name))
+        if SweepFolder.path is not None:
+            return report_sweep(outcomes(SweepFolder.path)) or code
+    return exit_code(failures[0]) if failures else code
 
 
 def _quiet_hydra(scratch: str) -> None:
@@ -131,4 +134,5 @@ def _quiet_hydra(scratch: str) -> None:
     node = HydraConf(run=RunDir(dir="."), sweep=SweepDir(dir=scratch, subdir="."), output_subdir=None)
     ours = {"output": None, "hydra_logging": "none", "job_logging": "none"}
     node.defaults = [{group: ours.get(group, choice)} for entry in node.defaults for group, choice in entry.items()]
+    node.callbacks = {"sweep": {"_target_": "o3f.sweeps.SweepFolder"}}
     ConfigStore.instance().store(group="hydra", name="config", node=node, provider="hydra")

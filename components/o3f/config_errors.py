@@ -38,24 +38,8 @@ def report(error: Exception, explanation: str | None = None, *, prefix: str = ""
     if code == 1 and not _is_message(error):
         traceback.print_exception(error)
     where = f"[{prefix}] " if prefix else ""
-    print(f"error: {where}{explanation or _words(error)}", file=sys.stderr)
+    print(f"error: {where}{explanation or words(error)}", file=sys.stderr)
     return code
-
-
-def report_sweep(failures: Sequence[tuple[str, Exception]]) -> int:
-    """Print a table of the runs of a sweep that failed; the others are done.
-
-    Args:
-        failures: overrides and error of each.
-
-    Returns:
-        The exit code.
-    """
-    print(f"{len(failures)} runs of the sweep failed; the same command does these again and no other:", file=sys.stderr)
-    width = max(len(name) for name, _ in failures)
-    for name, error in failures:
-        print(f"  {name:{width}}  exit code {exit_code(error)}: {_words(error).splitlines()[0]}", file=sys.stderr)
-    return 1
 
 
 def exit_code(error: Exception) -> int:
@@ -113,7 +97,8 @@ def _names(node: Any, prefix: str = "") -> Iterator[str]:
         yield from _names(value, f"{prefix}{key}.")
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """Return what an error says, without the name of its class where it says something."""
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {str(error).splitlines()[0]}"
     words = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
