@@ -10,7 +10,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.checkpoint import GlobalRNGState
@@ -33,6 +33,7 @@ from o3f.pretraining import load_pretrained, pretrain_shared
 from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.run_checks import check_online
+from o3f.run_config import plain
 from o3f.runs import RunFolder
 from o3f.signals import StopSignals
 from o3f.stateful import StateOf
@@ -86,7 +87,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
 
     done = state["step"]
     scores: dict[str, Any] = {}
-    logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
+    logger = RunLogger(run.path, done or None, settings=plain(config))
     with logger, Progress(f"online {run.path}", online.steps, done, config.progress) as progress, StopSignals() as stop:
         if not resumed:
             scores = evaluate_and_log(logger, progress, 0, learner, config, reward_rule)

@@ -70,12 +70,12 @@ def test_wall_clock_figures_live_apart(tmp_path):
     assert tensorboard(tmp_path) == {"loss": [(1, 1.0)], "time/update": [(1, 0.25)]}
 
 
-def test_texts_are_shown(tmp_path):
-    RunLogger(tmp_path, texts={"config": "seed: 3\nname: a"}).flush()
+def test_the_configuration_is_shown(tmp_path):
+    RunLogger(tmp_path, settings={"seed": 3, "name": "a"}).flush()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     (event,) = events.Tensors("config/text_summary")
-    assert event.tensor_proto.string_val == [b"    seed: 3\n    name: a"]
+    assert event.tensor_proto.string_val == [b"    seed: 3\n    name: a\n"]
 
 
 def run_to(logger: RunLogger, first: int, last: int) -> None:

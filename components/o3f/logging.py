@@ -19,10 +19,11 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import SupportsFloat
+from types import TracebackType
+from typing import Any, SupportsFloat
 
 from o3f.files import AppendFile, write_text
-from o3f.tensorboard import Row, encode_rows, encode_start
+from o3f.tensorboard import Encoder, Row
 
 _HEADER = "step,tag,value\n"
 _SECONDS_IN_MEMORY = 10.0
@@ -40,7 +41,8 @@ class RunLogger:
         folder: the run folder; created if missing.
         resume_step: rows of later steps (logged between the checkpoint and the kill) are dropped; None, for a
             fresh start, drops all rows.
-        texts: shown by TensorBoard as they are, by title; for the configuration.
+        settings: the resolved configuration, nested, which TensorBoard shows as text and in its tab HParams, where
+            runs that differ in the seed alone are one row; None shows none.
 
     Examples:
         >>> import tempfile
@@ -52,7 +54,7 @@ class RunLogger:
     """
 
     def __init__(
-        self, folder: str | Path, resume_step: int | None = None, *, texts: Mapping[str, str] | None = None
+        self, folder: str | Path, resume_step: int | None = None, *, settings: Mapping[str, Any] | None = None
     ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,9 @@ class RunLogger:
         self._metrics = AppendFile(self.folder / "metrics.csv")
         self._timing = AppendFile(self.folder / "timing.csv")
         self._events = AppendFile(_new_event_file(self.folder))
-        self._events.add(encode_start(texts or {}) + b"".join(encode_rows(rows) for rows in kept))
+        self._encoder = Encoder()
+        self._events.add(self._encoder.start(self.folder, settings or {}))
+        self._events.add(b"".join(self._encoder.rows(rows) for rows in kept))
         self._write()
 
     def log(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
@@ -89,7 +93,11 @@ class RunLogger:
     def __enter__(self) -> RunLogger:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, Exception):  # not where it was stopped, to be continued
+            self._events.add(self._encoder.end(succeeded=kind is None))
         self.flush()
 
     def _add(self, file: AppendFile, step: int, values: Mapping[str, SupportsFloat]) -> None:
@@ -99,7 +107,7 @@ class RunLogger:
             raise ValueError(f"tags are made of A-Z a-z 0-9 _ . / - only, found {bad}.")
         rows = [(step, tag, float(value)) for tag, value in values.items()]
         file.add(_csv(rows).encode())
-        self._events.add(encode_rows(rows))
+        self._events.add(self._encoder.rows(rows))
         if time.monotonic() - self._written > _SECONDS_IN_MEMORY:
             self._write()
 

@@ -180,7 +180,7 @@ def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
         learner.prepare(buffer[:])
     guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
     done, settings, total = run.saved, config.offline, config.offline.steps
-    logger = RunLogger(run.path, done or None, texts={"config": OmegaConf.to_yaml(config, resolve=True)})
+    logger = RunLogger(run.path, done or None, settings=plain(config))
     scores: dict[str, Any] = {}
     clock = Stopwatch()
     with logger, Progress(f"offline {run.path}", total, done, config.progress) as progress, StopSignals() as stop:
