@@ -135,6 +135,18 @@ def load_component(directory: str | Path, name: str) -> dict[str, Any]:
     return newest[1][name]
 
 
+def load_metadata(directory: str | Path) -> dict[str, Any]:
+    """Return what was saved beside the components of the newest good checkpoint: its ``step``, among others.
+
+    Raises:
+        CheckpointError: no checkpoint, or none readable.
+    """
+    newest = _newest_good(directory, [])
+    if newest is None:
+        raise CheckpointError(f"no checkpoint in {directory}; run the recipe that writes it first.")
+    return newest[0]
+
+
 def clear_stage(directory: str | Path) -> None:
     """Remove what a killed save left behind; only for the process that owns the folder."""
     shutil.rmtree(Path(directory) / _STAGE, ignore_errors=True)

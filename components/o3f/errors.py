@@ -62,6 +62,12 @@ class EvaluationError(RuntimeError):
     exit_code = 1
 
 
+class ExportError(RuntimeError):
+    """An exported policy does not act as the run does; nothing was written."""
+
+    exit_code = 1
+
+
 class Stopped(KeyboardInterrupt):
     """A signal asked the run to end; no ``Exception``, so that a sweep ends with its run.
 

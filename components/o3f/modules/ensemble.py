@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +128,7 @@ class EnsembleQValue(TensorDictModuleBase):
         if self.normaliser is not None:
             inputs = self.normaliser(inputs)
         batch = inputs.shape[:-1]
-        flat = inputs.reshape(batch.numel(), inputs.shape[-1])
+        flat = inputs.reshape(math.prod(batch), inputs.shape[-1])
         weights, biases = ([_of(value, members) for value in stack] for stack in (self.weights, self.biases))
         if len(self.norm_weights):
             values = self._normed(flat, weights, biases, members)

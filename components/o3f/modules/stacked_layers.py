@@ -26,7 +26,7 @@ def stacked_layers(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[T
         biases: of each layer, ``[m, 1, out]``.
     """
     tensors = [inputs, *weights, *biases]
-    if len(inputs) <= ROWS or not _plain_on_cpu(tensors):
+    if torch.compiler.is_compiling() or len(inputs) <= ROWS or not _plain_on_cpu(tensors):
         return _chain(inputs, weights, biases)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         result: Tensor = _Layers.apply(*tensors)  # type: ignore[no-untyped-call]
