@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize
@@ -20,7 +21,9 @@ from torchrl.trainers.algorithms.configs.common import ConfigBase
 from torchrl.trainers.algorithms.configs.objectives import LossConfig
 
 from o3f import configs
+from o3f.data import load_minari
 from o3f.envs import EnvConfig
+from o3f.errors import ConfigError
 from o3f.modules import LatentCandidates, LatentPolicy
 from tests.iql_cases import make_batch
 
@@ -28,16 +31,20 @@ NODES = [(group, name) for group, nodes in configs.GROUPS.items() for name in no
 HYDRA = {"_target_", "_partial_", "_convert_"}
 #: Arguments beside those of the target's signature: of the class that takes its **kwargs, or of the factory.
 FURTHER: dict[str, Any] = {
+    "replay_buffer/o3f_file": load_minari,
     "env/o3f_gym": EnvConfig,
     "trainer/o3f": Trainer.__init__,
     "candidates/o3f_mixed": configs.make.modules.GaussianCandidates,
 }
 #: Arguments that YAML does not give: the caller or the factory does, or they are not for this use.
 NOT_GIVEN = {
+    "replay_buffer/o3f_file": {"dataset_id", "download", "root"},
     "candidates/o3f_mixed": {"centre", "include_base"},
     "candidates/o3f_latent": {"decoder"},
     "exploration/o3f_optimistic_actor": {"policy", "critic"},
     "exploration/o3f_noise_actor": {"policy"},
+    "learner/o3f": {"agent"},
+    "model/o3f_gaussian_policy": {"squash_mean"},
     "trainer/o3f": {"self", "optimization_stepper", "batch_size", "num_epochs", "async_collection"}
     | {"learner_backend", "learner_backend_options", "learner_poll_interval"},
 }
@@ -72,17 +79,10 @@ def test_the_fields_are_the_arguments_with_their_defaults(group: str, name: str)
         if found is dataclasses.MISSING:
             found = fields[key].default_factory()
         if default is inspect.Parameter.empty:
-            assert found in (MISSING, None, 1), key  # 1: TorchRL's own examples' frame_skip and optim_steps_per_batch
+            assert found in (MISSING, None, 1, {}), key  # 1: frame_skip and optim_steps_per_batch of the Trainer
         elif not isinstance(default, dataclasses._MISSING_TYPE) and str(default) != "<factory>":
             assert plain(found) == plain(default), key
     assert issubclass(node, LossConfig if group == "loss" else ConfigBase)
-
-
-def build(*overrides: str, **parts: str) -> Any:
-    """Compose nodes of TorchRL's tree, as a defaults list does, and return the configuration."""
-    with initialize(version_base="1.3", config_path=None):
-        added = [f"+{group}@{place}={name}" for place, (group, name) in parts.items()]
-        return compose(overrides=[*added, *overrides])
 
 
 NETWORKS = {
@@ -182,6 +182,45 @@ def test_critics_as_a_list_keep_their_weights() -> None:
     assert not torch.equal(loss.critic.weights[0][0], loss.critic.weights[0][1])
 
 
+@pytest.mark.parametrize("name", configs.GROUPS["exploration"])
+def test_both_actors_are_called_alike(name: str) -> None:
+    config = loss_config("o3f_iql", "exploration.sigma=0.3", exploration=name)
+    loss = instantiate(config.loss)
+    actor = instantiate(config.exploration)(policy=loss.actor_network, critic=loss.critic)
+    assert actor.sampler.sigma == torch.tensor(0.3)
+    assert actor.policy is loss.actor_network
+
+
+def test_a_trainer_wants_a_learner_or_a_whole_loss() -> None:
+    given: dict[str, Any] = {"collector": None, "replay_buffer": []}
+    loss = {"loss_module": 1, "optimizer": 2, "target_net_updater": 3}
+    for parts in ({}, {"learner": 1, "optimizer": 2}, {"learner": 1, **loss}, {"loss_module": 1, "optimizer": 2}):
+        with pytest.raises(ConfigError, match="give either learner, or all of"):
+            configs.make_trainer(**given, **parts)
+    with pytest.raises(ConfigError, match="more than 1 needs a learner"):
+        configs.make_trainer(**given, **loss, updates_per_step=2)
+
+
+def test_a_file_is_a_replay_buffer_in_the_units_of_its_environment(tmp_path: Path) -> None:
+    steps = 12
+    columns: dict[str, Any] = {name: np.zeros(steps, bool) for name in ("terminals", "timeouts")}
+    columns["timeouts"][[5, 11]] = True
+    columns["observations"] = np.arange(3 * steps, dtype=np.float32).reshape(steps, 3) % 7 / 10
+    columns["actions"] = np.linspace(-2, 2, steps, dtype=np.float32).reshape(steps, 1)
+    columns["rewards"] = -np.arange(steps, dtype=np.float32)
+    np.savez(tmp_path / "pendulum.npz", **columns)
+    config = OmegaConf.structured(configs.GROUPS["replay_buffer"]["o3f_file"])
+    config.merge_with({"path": str(tmp_path / "pendulum.npz"), "env": {"id": "Pendulum-v1"}, "check": False})
+    config.merge_with({"reward": {"scale": 0.5}, "online_capacity": 4, "batch_size": 3})
+    buffer = instantiate(config)
+    row = buffer[2]
+    torch.testing.assert_close(row["action"], torch.tensor([columns["actions"][2, 0] / 2]))  # Pendulum's bound is 2
+    assert row["next", "reward"].item() == -1.0
+    assert buffer.sample().shape == (3,)
+    buffer.extend(buffer[:1].clone())
+    assert len(buffer) == buffer.sampler.num_offline + 1
+
+
 def test_nested_keys_are_lists_in_yaml() -> None:
     config = OmegaConf.structured(configs.GROUPS["model"]["o3f_ensemble_qvalue"])
     config.merge_with({"observation_dim": 3, "action_dim": 2, "in_keys": [["robot", "state"], "action"]})
@@ -191,7 +230,27 @@ def test_nested_keys_are_lists_in_yaml() -> None:
     assert critic(batch)["robot", "value"].shape == (4, 5)
 
 
+def imported_by(file: Path) -> set[str]:
+    """The modules that a file imports when it is imported."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
 def test_the_core_imports_neither_hydra_nor_the_trainers() -> None:
-    code = "import sys, o3f; print(any(m.startswith(('hydra', 'torchrl.trainers')) for m in sys.modules))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.strip() == "False"
+    package = Path(configs.__file__).parents[1]
+    seen: set[str] = set()
+    waiting = {"o3f"}
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        path = package.parent / name.replace(".", "/")
+        files = [file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()]
+        waiting |= {each for file in files for each in imported_by(file)} - seen
+    assert "o3f.modules.ensemble" in seen
+    assert "torchrl.data" in seen
+    assert not [name for name in seen if name.startswith(("hydra", "torchrl.trainers", "o3f.configs"))]

@@ -24,16 +24,16 @@ from o3f.envs import make_env
 from o3f.exploration import make_actor
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.objectives import IQLLoss
-from o3f.trainer_hooks import LearnerStepper, OfflineOnlineHook
+from o3f.trainer_hooks import JointStepper, LearnerStepper, OfflineOnlineHook
 from tests.iql_cases import make_batch
 from tests.recipe_runs import TINY, part, run, same, settings
 
-STEPS = 60  # more than an episode of Reacher
+STEPS = 52  # more than an episode of Reacher
 LEARNERS = {"iql": [], "lapo": ["algorithm.updates_per_step=3"]}
 
 
 def configured(algorithm: str) -> list[str]:
-    return [*TINY, f"algorithm={algorithm}", "pretrained=none", *LEARNERS[algorithm]]
+    return [*TINY, f"algorithm={algorithm}", "pretrained=none", f"online.steps={STEPS}", *LEARNERS[algorithm]]
 
 
 def make_trainer(config: DictConfig, steps: int = STEPS, **options: Any) -> tuple[Trainer, Learner, OfflineOnlineHook]:
@@ -130,19 +130,22 @@ def rows_of(count: int, seed: int) -> TensorDict:
     return batch
 
 
-def test_the_default_stepper_and_soft_update_train_a_loss() -> None:
+@pytest.mark.parametrize("stepper", [DefaultOptimizationStepper, JointStepper])
+def test_the_default_stepper_and_soft_update_train_a_loss(stepper: type[DefaultOptimizationStepper]) -> None:
     """One optimiser and TorchRL's target updater, against the loop in the README."""
     offline, online = rows_of(20, 1), rows_of(5, 2)
     losses = toy_loss(), toy_loss()
     adams = [torch.optim.Adam(loss.parameters(), lr=1e-2) for loss in losses]
     targets = [SoftUpdate(loss, tau=0.1) for loss in losses]
     buffer = make_buffer(offline, online_capacity=5, batch_size=8)
-    default = DefaultOptimizationStepper()
-    trainer = toy_trainer(buffer, online, losses[0], optimizer=adams[0], optimization_stepper=default)
+    trainer = toy_trainer(buffer, online, losses[0], optimizer=adams[0], optimization_stepper=stepper())
     OfflineOnlineHook(buffer).register(trainer)
     trainer.register_op("post_optim", TargetNetUpdaterHook(targets[0]))
     torch.manual_seed(3)
     trainer.train()
+    kept = [value for values in trainer._log_dict.values() for value in values if isinstance(value, torch.Tensor)]
+    assert len(kept) == 5 * 5  # three losses, the entropy and the norm of the gradient
+    assert any(value.requires_grad for value in kept) == (stepper is DefaultOptimizationStepper)
 
     torch.manual_seed(3)
     buffer = make_buffer(offline, online_capacity=5, batch_size=8)

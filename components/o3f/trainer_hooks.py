@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import ReplayBuffer
 from torchrl.trainers import Trainer, TrainerHookBase
-from torchrl.trainers.trainers import OptimizationStepper
+from torchrl.trainers.trainers import DefaultOptimizationStepper, OptimizationStepper
 
 from o3f.algorithms import Learner
 from o3f.data import RewardRule, end_episode, online_rows, restore_online
@@ -41,6 +41,17 @@ class LearnerStepper(OptimizationStepper):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Pass the state to the learner."""
         self.learner.load_state_dict(state_dict)
+
+
+class JointStepper(DefaultOptimizationStepper):
+    """TorchRL's default stepper (one optimiser, one joint step on all losses), its figures detached.
+
+    The ``Trainer`` keeps all figures it is given; those of the default stepper would keep every step's graph.
+    """
+
+    def step(self, trainer: Trainer, sub_batch: TensorDictBase) -> TensorDictBase:
+        """Take the step on a batch ``[B]``; return the losses, 0-d."""
+        return super().step(trainer, sub_batch).detach()
 
 
 class OfflineOnlineHook(TrainerHookBase):

@@ -24,7 +24,7 @@ from o3f.configs.actors import (
     ThompsonConfig,
     UpperConfidenceBoundConfig,
 )
-from o3f.configs.data import GymEnvConfig, LearnerConfig, MinariConfig
+from o3f.configs.data import FileConfig, GymEnvConfig, LearnerConfig, MinariConfig
 from o3f.configs.losses import AWACLossConfig, CQLLossConfig, IQLLossConfig, LAPOLossConfig, SACLossConfig
 from o3f.configs.make import policy_of
 from o3f.configs.modules import (
@@ -74,7 +74,7 @@ GROUPS: dict[str, dict[str, type[Any]]] = {
     },
     "selector": {"o3f_argmax": ArgmaxConfig, "o3f_softmax": SoftmaxConfig},
     "env": {"o3f_gym": GymEnvConfig},
-    "replay_buffer": {"o3f_minari": MinariConfig},
+    "replay_buffer": {"o3f_file": FileConfig, "o3f_minari": MinariConfig},
     "learner": {"o3f": LearnerConfig},
     "trainer": {"o3f": O3FTrainerConfig},
 }

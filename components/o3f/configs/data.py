@@ -33,12 +33,9 @@ class GymEnvConfig(EnvLibsConfig):
 
 
 @dataclass
-class MinariConfig(ReplayBufferBaseConfig):
-    """:func:`~o3f.data.load_minari`; ``reward`` has the fields of :class:`~o3f.data.RewardRule`."""
+class _Rows(ReplayBufferBaseConfig):
+    """``reward`` has the fields of :class:`~o3f.data.RewardRule`."""
 
-    dataset_id: str = MISSING
-    download: bool = False
-    root: str | None = None
     batch_size: int = 256
     reward: Any = None
     observation_keys: Any = None
@@ -55,7 +52,26 @@ class MinariConfig(ReplayBufferBaseConfig):
     rewards: str = "recorded"
     generator: Any = None
     _convert_: str = "all"
+
+
+@dataclass
+class MinariConfig(_Rows):
+    """:func:`~o3f.data.load_minari`."""
+
+    dataset_id: str = MISSING
+    download: bool = False
+    root: str | None = None
     _target_: str = _MAKE + "minari_buffer"
+
+
+@dataclass
+class FileConfig(_Rows):
+    """:func:`~o3f.data.load_file`; ``env`` has the fields of :class:`~o3f.envs.EnvConfig`."""
+
+    path: str = MISSING
+    format: str = "auto"
+    env: Any = None
+    _target_: str = _MAKE + "file_buffer"
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,8 +15,7 @@ from torchrl.envs import EnvBase
 from torchrl.objectives import LossModule
 
 from o3f import data, modules, objectives
-from o3f.envs import EnvConfig
-from o3f.envs import make_env as make_o3f_env
+from o3f.envs import EnvConfig, make_env, make_raw_env
 
 _KEYS = ("in_key", "out_key", "action_key", "latent_key", "is_init_key")
 
@@ -104,13 +104,25 @@ def policy_of(loss: Any) -> TensorDictModuleBase:
     return modules.LatentPolicy(loss.actor_network, decoder, Bounded(-1.0, 1.0, torch.Size((last.out_features,))))
 
 
+def _rule(reward: Any) -> data.RewardRule | None:
+    return data.RewardRule(**reward) if isinstance(reward, Mapping) else reward
+
+
 @functools.wraps(data.load_minari)
-def minari_buffer(dataset_id: str, *, reward: Mapping[str, Any] | None = None, **options: Any) -> ReplayBuffer:
+def minari_buffer(dataset_id: str, *, reward: Any = None, **options: Any) -> ReplayBuffer:
     """Load a dataset; ``reward`` has the fields of :class:`~o3f.data.RewardRule`."""
-    rule = data.RewardRule(**reward) if isinstance(reward, Mapping) else reward
-    return data.load_minari(dataset_id, reward=rule, **options)
+    return data.load_minari(dataset_id, reward=_rule(reward), **options)
+
+
+@functools.wraps(data.load_file)
+def file_buffer(path: str, *, reward: Any = None, env: Mapping[str, Any] | None = None, **options: Any) -> ReplayBuffer:
+    """Load a file; ``env`` has the fields of :class:`~o3f.envs.EnvConfig`."""
+    if env is None:
+        return data.load_file(path, reward=_rule(reward), **options)
+    with contextlib.closing(make_raw_env(EnvConfig(**env))) as recorded:
+        return data.load_file(path, reward=_rule(reward), env=recorded, **options)
 
 
 def gym_env(*, seed: int = 0, device: str = "cpu", **task: Any) -> EnvBase:
     """Build an environment with actions in [-1, 1]; ``task`` has the fields of :class:`~o3f.envs.EnvConfig`."""
-    return make_o3f_env(EnvConfig(**task), seed=seed, device=device)
+    return make_env(EnvConfig(**task), seed=seed, device=device)

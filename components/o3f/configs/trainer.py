@@ -12,14 +12,14 @@ from torchrl.data import ReplayBuffer
 from torchrl.objectives import LossModule
 from torchrl.trainers import Trainer
 from torchrl.trainers.algorithms.configs.trainers import TrainerConfig
-from torchrl.trainers.trainers import DefaultOptimizationStepper, TargetNetUpdaterHook
+from torchrl.trainers.trainers import TargetNetUpdaterHook
 
 from o3f.algorithms import Learner
 from o3f.configs.make import policy_of
 from o3f.data import dataset_info
 from o3f.objectives import LAPOLoss
 from o3f.options import require
-from o3f.trainer_hooks import LearnerStepper, OfflineOnlineHook
+from o3f.trainer_hooks import JointStepper, LearnerStepper, OfflineOnlineHook
 
 
 @dataclass
@@ -73,8 +73,8 @@ def make_trainer(
     """Build a TorchRL ``Trainer`` whose collector acts with the networks that it trains.
 
     Give either ``learner`` (:class:`~o3f.trainer_hooks.LearnerStepper`: the recipes' order of steps), or
-    ``loss_module`` with ``optimizer`` and ``target_net_updater`` (TorchRL's default stepper: one joint step on all
-    losses). What a learner or LAPO's loss measures on the dataset is measured here.
+    ``loss_module`` with ``optimizer`` and ``target_net_updater`` (:class:`~o3f.trainer_hooks.JointStepper`: one step
+    on all losses). What a learner or LAPO's loss measures on the dataset is measured here.
 
     Args:
         collector: to be called with ``policy``: a collector's configuration with ``_partial_: true``.
@@ -108,7 +108,7 @@ def make_trainer(
         collector=collector(policy=_actor(exploration, learner, loss)),
         loss_module=loss,
         optimizer=None if optimizer is None else optimizer(params=loss.parameters()),
-        optimization_stepper=DefaultOptimizationStepper() if learner is None else LearnerStepper(learner),
+        optimization_stepper=JointStepper() if learner is None else LearnerStepper(learner),
         **options,
     )
     rule = dataset_info(replay_buffer).reward if hasattr(replay_buffer, "dataset_info") else None
