@@ -47,13 +47,15 @@ PAPER += [f"antmaze/{size}-diverse" for size in ("umaze", "medium", "large")]
 def test_task_builds_its_environment(name: str) -> None:
     task = compose_task(name)
     env = make_env(EnvConfig(**task["env"]), seed=0)
-    observation_dim, action_dim = SIZES[name.split("/")[0]]
+    observation_dim, action_dim = SIZES[name.removeprefix("d4rl/").replace("-", "/").split("/")[0]]
     assert env.observation_spec["observation"].shape == (observation_dim,)
     assert env.action_spec.shape == (action_dim,)
     assert env.rollout(3).shape == (3,)
     assert task["name"] == name.replace("/", "-")
-    hosted = name.startswith("kitchen")  # the data are not made here
-    assert task["dataset"]["id"] == (f"D4RL/{name}-v2" if hosted else f"o3f/{name}-v0")
+    expected = f"o3f/{name}-v0"
+    if name.startswith(("kitchen", "d4rl")):  # the data are not made here
+        expected = f"D4RL/{name}-v2" if name.startswith("kitchen") else f"{name}-v2"
+    assert task["dataset"]["id"] == expected
     check_dataset_id(task["dataset"]["id"])
     RewardRule(**task["reward"])
     BehaviourConfig(**task["behaviour"])
@@ -94,6 +96,50 @@ def test_antmaze_goes_from_start_to_goal_in_d4rls_units(
     assert env.spec is not None
     assert env.spec.max_episode_steps == 2 * steps
     assert env.unwrapped.model.opt.timestep * env.unwrapped.ant_env.frame_skip * 2 == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", [each for each in PAPER if not each.startswith("kitchen")])
+def test_the_tasks_of_d4rls_files_differ_in_what_their_data_need_alone(name: str) -> None:
+    ours, theirs = compose_task(name), compose_task(f"d4rl/{name.replace('/', '-')}")
+    differing = {key for key in ours if ours[key] != theirs[key]}
+    maze = name.startswith("antmaze")
+    assert differing == {"name", "dataset", "env" if maze else "reward"}
+    assert theirs["reward"] == ({"scale": 1.0, "shift": -1.0} if maze else {"scale": "return_range", "shift": 0.0})
+    assert theirs["dataset"]["hosted_id"] is None
+    changed = {key for key in ours["env"] if ours["env"][key] != theirs["env"][key]}
+    assert changed == ({"kwargs", "reset_options"} if maze else set())
+
+
+@pytest.mark.parametrize(
+    ("size", "goal", "maze"),
+    [
+        ("umaze", (0, 8), ["11111", "1r001", "11101", "1g001", "11111"]),
+        (
+            "medium",
+            (20, 20),
+            ["11111111", "1r011001", "10010001", "11000111", "10010001", "10100101", "100010g1", "11111111"],
+        ),
+        (
+            "large",
+            (32, 24),
+            [
+                *("111111111111", "1r0001000001", "101101010101", "100000010001", "101111011101"),
+                *("100101000001", "110101010111", "10010001" + "0g01", "111111111111"),
+            ],
+        ),
+    ],
+)
+def test_antmaze_has_the_coordinates_of_d4rls_files(size: str, goal: tuple[int, int], maze: list[str]) -> None:
+    """D4RL: cells are 4 wide, x = 4 (column - 1), y = 4 (row - 1), the start at (0, 0); walls are where its walls are."""
+    env = make_raw_env(EnvConfig(**compose_task(f"d4rl/antmaze-{size}-diverse")["env"]))
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_allclose(observation["achieved_goal"], (0, 0), atol=1e-9)
+    np.testing.assert_allclose(observation["desired_goal"], goal, atol=1e-9)
+    model: Any = env.unwrapped.model
+    names = [model.geom(index).name for index in range(model.ngeom)]
+    walls = {tuple(model.geom(name).pos[:2]) for name in names if name.startswith("block")}
+    cells = [(row, column) for row, cells in enumerate(maze) for column, cell in enumerate(cells) if cell == "1"]
+    assert walls == {(4.0 * (column - 1), 4.0 * (row - 1)) for row, column in cells}
 
 
 @pytest.mark.parametrize("recipe", ["collect", "pretrain", "finetune"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import h5py
 import numpy as np
@@ -60,9 +60,10 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
             with h5py.File(path, "r", locking="best-effort") as file:
                 yield _datasets(file)
         elif start.startswith(_ZIP):
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(path) as archive, ExitStack() as streams:
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
-                yield {name.removesuffix(".npy"): _Member(archive, name) for name in names}
+                members = {name: streams.enter_context(archive.open(name)) for name in names}
+                yield {name.removesuffix(".npy"): _Member(stream) for name, stream in members.items()}
         else:
             raise ConfigError(f"{path} is neither an HDF5 nor an NPZ file: it begins with {start!r}.")
     except _UNREADABLE as error:
@@ -86,8 +87,8 @@ def _datasets(file: h5py.File) -> dict[str, Array]:
 class _Member:
     """One array of an NPZ file: ``np.load`` would read all of it at once."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
-        self._stream = archive.open(name)
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
         version = np.lib.format.read_magic(self._stream)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, self._by_columns, self.dtype = header(self._stream)

@@ -113,6 +113,8 @@ def unreadable(dataset_id: str, data: Path, error: Exception) -> RuntimeError:
 
 
 def _how_to_get(dataset_id: str, folder: Path) -> str:
+    if dataset_id.startswith("d4rl/"):
+        return "It is one of D4RL's own files, which is not a Minari dataset: dataset=path dataset.path=FILE.hdf5"
     if dataset_id.startswith("o3f/"):
         task = dataset_id.removeprefix("o3f/").rsplit("-v", 1)[0]
         return f"Make it on this machine with: python recipes/collect.py task={task}"
