@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
@@ -146,6 +147,17 @@ def test_the_policys_program_keeps_the_limit_on_change(tmp_path: Path) -> None:
     previous = CENTRE.expand(9, A).clone()  # 0 in the agent's units
     expected = CENTRE + HALF * torch.maximum(torch.minimum(free, limit), -limit)
     torch.testing.assert_close(loaded(observation, previous=previous), expected, rtol=0, atol=1e-5)
+
+
+def test_a_policy_of_another_kind_is_exported_as_it_is(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(O, 8), nn.ELU(), nn.Linear(8, A), nn.Softsign())
+    policy = TensorDictModule(network, in_keys=["observation"], out_keys=["action"])
+    program = reloaded(export.PolicyProgram(export.plain_policy(policy), interface()), tmp_path)
+    observation = torch.randn(6, O)
+    torch.testing.assert_close(program(observation), CENTRE + HALF * network(observation), rtol=0, atol=1e-5)
+    actor = OptimisticActor(policy, learner("iql").critic)
+    with pytest.raises(ConfigError, match="how this policy samples is not known"):
+        export.OptimisticProgram(export.plain_policy(policy), interface(), actor)
 
 
 @pytest.mark.parametrize(

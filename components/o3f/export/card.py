@@ -159,13 +159,18 @@ def _constructor(layer: nn.Module) -> str | None:
     return "nn.ReLU()" if isinstance(layer, nn.ReLU) else None
 
 
+def _bound(action: Mapping[str, Any], side: int) -> str:
+    bounds = [f"{c + side * h:.4g}" for c, h in zip(action["centre"], action["half"], strict=True)]
+    return bounds[0] if len(set(bounds)) == 1 else f"[{', '.join(bounds)}]"
+
+
 def _limits(manifest: Mapping[str, Any]) -> str:
     action, latency, limits = manifest["action"], manifest["latency"], manifest["limits"]
     times = latency["policy.pt2"]
     items = [
         "Tested in the simulator named above alone: not on hardware, not with delays, sensor noise or another rate.",
         "Nothing is known of observations unlike those of the data and the run.",
-        f"Actions stay between {action['low']} and {action['high']}; nothing else is guaranteed of them.",
+        f"Actions stay between {_bound(action, -1)} and {_bound(action, 1)}; nothing else is guaranteed of them.",
         f"A decision took {times['median_us']:.0f} µs (median; p99 {times['p99_us']:.0f} µs) with one thread on"
         f" {manifest['versions']['processor']}; another machine needs its own measurement.",
     ]

@@ -6,10 +6,11 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f.errors import ConfigError
 from o3f.modules import LatentPolicy
 from o3f.modules.latent_networks import LatentActor, LatentDecoder
 from o3f.modules.policies import TanhMeanGaussian
@@ -83,35 +84,42 @@ class LatentNetwork(nn.Module):
         return self.decoder.forward(observation, latent).clamp(-1.0, 1.0)
 
 
-def plain_policy(policy: TensorDictModuleBase) -> nn.Module:
-    """Copy a policy's network to the CPU: ``observation [B, O] -> action [B, A]`` in [-1, 1], without gradients.
+class WrittenAction(nn.Module):
+    """The deterministic action of a policy of any other kind, copied; weights keep the names that they have there.
 
-    Raises:
-        ConfigError: if the policy is of a kind that is not known here.
+    Args:
+        policy: writes ``action`` ``[*B, A]`` from ``observation`` ``[*B, O]`` alone.
     """
+
+    stochastic = True
+
+    def __init__(self, policy: TensorDictModuleBase) -> None:
+        super().__init__()
+        self.policy = deepcopy(policy)
+
+    def forward(self, observation: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return the action ``[B, A]``; how this policy samples is not known, so there is no ``noise``."""
+        assert noise is None
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            action: Tensor = self.policy(TensorDict({"observation": observation}, []))["action"]
+        return action
+
+
+def plain_policy(policy: TensorDictModuleBase) -> nn.Module:
+    """Copy a policy's network to the CPU: ``observation [B, O] -> action [B, A]`` in [-1, 1], without gradients."""
     found = [part for part in policy.modules() if isinstance(part, TanhMeanGaussian | TanhGaussian)]
-    network: nn.Module
+    network: nn.Module = WrittenAction(policy)
     if isinstance(policy, LatentPolicy):
         actor, decoder = policy.actor.module, policy.decoder.module
-        if not (isinstance(actor, LatentActor) and isinstance(decoder, LatentDecoder)):
-            raise _unknown(policy)
-        network = LatentNetwork(actor, decoder)
+        if isinstance(actor, LatentActor) and isinstance(decoder, LatentDecoder):
+            network = LatentNetwork(actor, decoder)
     elif len(found) == 1 and isinstance(found[0], TanhMeanGaussian):
         network = GaussianNetwork(found[0])
     elif len(found) == 1 and isinstance(found[0], TanhGaussian):
         network = SquashedNetwork(found[0])
-    else:
-        raise _unknown(policy)
     return network.cpu().eval().requires_grad_(False)
 
 
 def _without_dropout(layers: nn.Module) -> nn.Sequential:
     kept: list[Any] = [deepcopy(layer) for layer in layers.children() if not isinstance(layer, nn.Dropout)]
     return nn.Sequential(*kept)
-
-
-def _unknown(policy: object) -> ConfigError:
-    return ConfigError(
-        f"A policy of type {type(policy).__name__} cannot be exported. Expected one of gaussian_policy,"
-        " tanh_gaussian_policy or latent_policy, as the algorithms of this package have."
-    )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from o3f.errors import ConfigError
 from o3f.export.interface import Interface
+from o3f.export.networks import WrittenAction
 from o3f.export.programs import PolicyProgram
 from o3f.modules import (
     Argmax,
@@ -55,6 +56,10 @@ class OptimisticProgram(PolicyProgram):
         self.max_latent: float | None = getattr(sampler, "max_latent", None)
         self.critics: Any = deepcopy(actor.critic).cpu().eval().requires_grad_(False)
         self.samples = bool(policy.stochastic) and sampler.centre == "sample"
+        if self.samples and isinstance(policy, WrittenAction):
+            raise ConfigError(
+                "optimistic=true: how this policy samples is not known here. Only centre=mean can be exported."
+            )
         displacement = None if limits is None else limits.max_displacement
         omega = getattr(actor.scorer, "omega", torch.tensor(0.0))
         self.register_buffer("max_displacement", None if displacement is None else displacement.cpu().clone())

@@ -33,6 +33,7 @@ class PolicyProgram(nn.Module):
     def __init__(self, policy: nn.Module, interface: Interface, max_change: Tensor | None = None) -> None:
         super().__init__()
         self.policy: Any = policy
+        self.observation_dim = interface.layout.size
         self.register_buffer("action_centre", torch.from_numpy(interface.centre.copy()))
         self.register_buffer("action_half", torch.from_numpy(interface.half.copy()))
         self.register_buffer("max_change", None if max_change is None else max_change.detach().cpu().clone())
@@ -58,13 +59,9 @@ class PolicyProgram(nn.Module):
 
     def inputs(self, batch: int = 2) -> dict[str, Tensor]:
         """Return zeros of the shapes of all inputs that this program needs, by name."""
-        size, width = self.action_half.numel(), self._observation_dim()
-        inputs = {"observation": torch.zeros(batch, width)}
+        size = self.action_half.numel()
+        inputs = {"observation": torch.zeros(batch, self.observation_dim)}
         return inputs if self.max_change is None else {**inputs, "previous": torch.zeros(batch, size)}
-
-    def _observation_dim(self) -> int:
-        first = next(part for part in self.policy.modules() if isinstance(part, nn.Linear))
-        return first.in_features
 
 
 def save_program(program: PolicyProgram, file: Path) -> None:
