@@ -17,6 +17,7 @@ from o3f.evaluation import Evaluation, evaluate, normalised_score
 from o3f.logging import RunLogger
 from o3f.progress import Progress
 from o3f.q_bias import measure_q_bias
+from o3f.video import record_video
 
 
 def summarise(evaluation: Evaluation, config: DictConfig) -> dict[str, float]:
@@ -45,7 +46,7 @@ def evaluate_policy(policy: TensorDictModuleBase, config: DictConfig) -> dict[st
 def evaluate_and_log(
     logger: RunLogger, progress: Progress, step: int, learner: Learner, config: DictConfig, rule: RewardRule
 ) -> dict[str, Any]:
-    """Evaluate, log the figures as ``eval/*`` and print them in a line; log ``bias/*`` where asked for.
+    """Evaluate, log the figures as ``eval/*`` and print them in a line; log ``bias/*`` and film where asked for.
 
     Where the environment of the evaluation fails, that is a warning and the step has no score: training goes on.
     """
@@ -58,6 +59,9 @@ def evaluate_and_log(
     logger.log(step, {f"eval/{name}": value for name, value in figures.items()})
     if bias:
         logger.log(step, {f"bias/{name}": value for name, value in bias.items()})
+    if config.evaluation.video_every and step % config.evaluation.video_every == 0:
+        film = logger.folder / "videos" / f"step_{step}.mp4"
+        record_video(learner.policy, env_config(config), film, seed=config.evaluation.seed)
     lane = f"seed {config.seed}, " if config.get("num_lanes", 1) > 1 else ""
     progress.say(f"{lane}step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
     return {"step": step, **figures}

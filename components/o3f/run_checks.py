@@ -23,7 +23,7 @@ def check_offline(config: DictConfig) -> None:
     for key in (*_COUNTS, "batch_size"):
         require_range(config, f"offline.{key}", "[1, inf)", integer=True)
     require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
-    for key in ("seed", "q_bias_episodes"):
+    for key in ("seed", "q_bias_episodes", "video_every"):
         require_range(config, f"evaluation.{key}", "[0, inf)", integer=True)
     require_range(config, "evaluation.patience", "[1, inf)", integer=True)
     check_keys([config.guard.on_nonfinite], ["stop", "roll_back"], "guard.on_nonfinite")

@@ -18,7 +18,7 @@ from o3f.errors import ConfigError
 FREE_KEYS = frozenset(
     {
         *("runs", "resume", "resume_allow", "progress", "device", "threads", "num_lanes"),
-        *("online.max_env_failures", "evaluation.patience"),
+        *("online.max_env_failures", "evaluation.patience", "evaluation.video_every"),
         *("dataset.download", "dataset.path", "task.behaviour.path"),
         *("algorithm.batch_size", "algorithm.updates_per_step"),
     }
