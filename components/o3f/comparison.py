@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -12,6 +14,9 @@ from rich.table import Table
 from o3f.logging import read_csv
 from o3f.optional import optional
 from o3f.statistics import t_interval, verdict
+
+#: Episodes end at other steps in every run: their means over so many equal parts of the steps are drawn.
+EPISODE_PARTS = 10
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,55 @@ def paired_differences(arms: Mapping[str, Sequence[Curves]], confidence: float =
     return lines
 
 
+def in_parts(values: Mapping[int, float], steps: float, parts: int = EPISODE_PARTS) -> dict[float, float]:
+    """Return the mean in each of so many equal parts of the steps, by the end of the part; empty ones are left out.
+
+    Args:
+        values: by step, from 1 on.
+        steps: the end of the last part.
+        parts: how many.
+
+    Examples:
+        >>> in_parts({1: 1.0, 5: 3.0, 12: 5.0}, steps=20, parts=4)
+        {5.0: 2.0, 15.0: 5.0}
+    """
+    width = steps / parts
+    found: dict[float, list[float]] = {}
+    for step, value in values.items():
+        found.setdefault(width * ceil(step / width), []).append(value)
+    return {end: float(np.mean(inside)) for end, inside in sorted(found.items())}
+
+
+def draw_mean(
+    panel: Any,
+    curves: Sequence[Mapping[float, float]],
+    label: str,
+    *,
+    confidence: float = 0.95,
+    min_seeds: int = 2,
+) -> None:
+    """Draw the mean over seeds at the steps that all have, with an interval, else each seed as a thin line.
+
+    Args:
+        panel: matplotlib's axes.
+        curves: values by step, one a seed.
+        label: for the legend.
+        confidence: of the interval.
+        min_seeds: with fewer there is no interval.
+    """
+    steps = sorted(set.intersection(*(set(each) for each in curves)))
+    if not steps:
+        return
+    values = [[each[step] for each in curves] for step in steps]
+    (line,) = panel.plot(steps, [float(np.mean(row)) for row in values], marker="o", ms=2.5, label=label)
+    if len(curves) >= max(2, min_seeds):
+        intervals = [t_interval(row, confidence) for row in values]
+        low, high = [each.low for each in intervals], [each.high for each in intervals]
+        panel.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
+    elif len(curves) > 1:
+        panel.plot(steps, values, color=line.get_color(), lw=0.5, alpha=0.5)
+
+
 def plot_arms(
     arms: Mapping[str, Sequence[Curves]], path: str | Path, *, title: str = "", confidence: float = 0.95
 ) -> Path:
@@ -121,12 +175,7 @@ def plot_arms(
     panels = figure.subplots(1, 2, sharey=True)
     for panel, kind in zip(panels, ("evaluated", "collected"), strict=True):
         for label, runs in arms.items():
-            curves = [getattr(run, kind) for run in runs]
-            steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-            intervals = [t_interval([curve[step] for curve in curves], confidence) for step in steps]
-            line = panel.plot(steps, [each.mean for each in intervals], marker="o", ms=3, label=label)
-            low, high = [each.low for each in intervals], [each.high for each in intervals]
-            panel.fill_between(steps, low, high, color=line[0].get_color(), alpha=0.15, lw=0)
+            draw_mean(panel, [getattr(run, kind) for run in runs], label, confidence=confidence)
         panel.set_xlabel("online step")
         panel.grid(alpha=0.3)
     offline = float(np.mean([run.offline for runs in arms.values() for run in runs]))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
+from o3f.comparison import draw_mean, in_parts
 from o3f.figures.quantities import read_tag
 from o3f.figures.results import Result, by_arm
 from o3f.optional import optional
 from o3f.statistics import t_interval
-
-#: Episodes end at other steps in every run: their means over so many equal parts of the online steps are drawn.
-EPISODE_BINS = 10
 
 
 def curve(result: Result, tag: str) -> dict[float, float]:
@@ -25,27 +22,13 @@ def curve(result: Result, tag: str) -> dict[float, float]:
         return {float(step): value for step, value in result.series.evaluated.items()}
     if tag != "rollout/return":
         return {float(step): value for step, value in read_tag(result.run.path, tag).items()}
-    width = result.series.steps / EPISODE_BINS
-    bins: dict[float, list[float]] = {}
-    for step, score in result.series.collected.items():
-        bins.setdefault(width * ceil(step / width), []).append(score)
-    return {end: float(np.mean(scores)) for end, scores in sorted(bins.items())}
+    return in_parts(result.series.collected, result.series.steps)
 
 
 def draw_curves(panel: Any, results: Sequence[Result], tag: str, label: str, settings: DictConfig) -> None:
     """Draw the mean over seeds, with an interval where there are enough of them, else each seed as a thin line."""
     curves = [curve(result, tag) for result in results]
-    steps = sorted(set.intersection(*(set(each) for each in curves)))
-    if not steps:
-        return
-    values = [[each[step] for each in curves] for step in steps]
-    (line,) = panel.plot(steps, [float(np.mean(row)) for row in values], marker="o", ms=2.5, label=label)
-    if len(curves) >= settings.min_seeds:
-        intervals = [t_interval(row, settings.confidence) for row in values]
-        low, high = [each.low for each in intervals], [each.high for each in intervals]
-        panel.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
-    elif len(curves) > 1:
-        panel.plot(steps, values, color=line.get_color(), lw=0.5, alpha=0.5)
+    draw_mean(panel, curves, label, confidence=settings.confidence, min_seeds=settings.min_seeds)
 
 
 def draw_endpoints(panel: Any, arms: Sequence[tuple[str, Sequence[Result]]], settings: DictConfig) -> None:
