@@ -12,6 +12,7 @@ from rich.table import Table
 from tensordict.nn import TensorDictModuleBase
 
 from o3f import build
+from o3f.adapters import load_agent
 from o3f.algorithms import Learner
 from o3f.config import recipe, require_range
 from o3f.evaluation import evaluate
@@ -46,7 +47,8 @@ def main(config: DictConfig) -> None:
 
 def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     """Return the figures of one run: of the plain policy and, where asked for, of two ways of choosing."""
-    trained, learner = build.load_run(folder, config.checkpoint)
+    agent = None if config.agent is None else load_agent(config.agent)
+    trained, learner = build.load_run(folder, config.checkpoint, agent)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
         actors |= {"optimistic": optimistic_actor(trained, learner), "best_of_n": best_of_n(trained, learner)}

@@ -15,11 +15,9 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.checkpoint import GlobalRNGState
 from torchrl.collectors import Collector
-from torchrl.data import ReplayBuffer
 from torchrl.envs import InitTracker, TransformedEnv
 
 from o3f import build
-from o3f.algorithms import Learner
 from o3f.best import BestAgent
 from o3f.commands import command
 from o3f.config import recipe
@@ -29,13 +27,13 @@ from o3f.exploration import make_actor
 from o3f.guard import Guard
 from o3f.lanes import Run, Update, complete, lane_configs
 from o3f.logging import RunLogger
-from o3f.pretraining import load_pretrained, pretrain_shared
 from o3f.progress import Progress, Stopwatch
 from o3f.reporting import evaluate_and_log, evaluate_policy
 from o3f.run_checks import check_online
 from o3f.run_config import plain
 from o3f.runs import RunFolder
 from o3f.signals import StopSignals
+from o3f.start import own_agent, record_agent, start_learner
 from o3f.stateful import StateOf
 
 
@@ -62,7 +60,8 @@ def finetune_in_folder(config: DictConfig) -> Run[tuple[Path, dict[str, Any]]]:
 def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     """Act, store what was executed, update as offline; evaluate and save at times. Returns the final scores."""
     online = config.online
-    learner = build.learner(config)
+    agent = own_agent(config)
+    learner = build.learner(config, agent)
     actor = make_actor(learner.policy, learner.critic, config.exploration, learner.policy.spec["action"])
     schedule = build.schedule(config, learner, actor)
     build.change_objective(learner, actor, config)
@@ -72,7 +71,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
         online_fraction=online.online_fraction,
         folder=run.path / "storage",
     )
-    run.record_environment(**facts)
+    run.record_environment(**facts, **record_agent(run.path, agent))
 
     state = {"step": 0, "episode": 0, "saved": 0}
     rows = StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
@@ -80,7 +79,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     components = {"learner": learner, "buffer": rows, "state": state, "best": best}
     resumed = run.load(components)
     if not resumed:
-        yield from start_learner(learner, buffer, config, facts)
+        yield from start_learner(learner, agent, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     collector = make_collector(config, actor, state)
     guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
@@ -136,16 +135,6 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
             stop.check(step, run.saved)
     collector.shutdown()
     return scores or {"step": online.steps, **evaluate_policy(learner.policy, config)}
-
-
-def start_learner(learner: Learner, buffer: ReplayBuffer, config: DictConfig, data: dict[str, Any]) -> Run[None]:
-    """Give the learner the state of a pre-trained one; pre-trains first where there is none yet, but data."""
-    if config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none"):
-        if len(buffer):
-            learner.prepare(buffer[:])
-        return
-    folder = (yield from pretrain_shared(config, data)) if config.pretrained == "auto" else config.pretrained
-    load_pretrained(learner, folder, config)
 
 
 def make_collector(config: DictConfig, actor: TensorDictModuleBase, state: dict[str, int]) -> Collector:

@@ -13,16 +13,21 @@ from omegaconf import DictConfig, OmegaConf
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import ReplayBuffer
 
+from o3f.adapters import Agent, check_agent, is_agent, load_agent
 from o3f.algorithms import Learner, make_learner
 from o3f.checkpoint import load_component
 from o3f.data import RewardRule, check_environment, dataset_info, load_file, load_minari, make_buffer, open_dataset
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
+from o3f.errors import ConfigError
 from o3f.exploration import coefficients, make_actor
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
 from o3f.options import check_keys, require
 from o3f.run_config import leaves, plain, read_settings
 from o3f.schedules import Schedule
+
+#: In the folder of a run that began with an agent of the user's own: that agent, with the networks it is made of.
+AGENT_FILE = "agent.safetensors"
 
 #: Keys of ``config.algorithm`` that are no hyper-parameters of a learner.
 RECIPE_KEYS = ("name", "batch_size", "updates_per_step")
@@ -41,19 +46,31 @@ def seed_streams(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def learner(config: DictConfig) -> Learner:
+def learner(config: DictConfig, agent: Agent | None = None) -> Learner:
     """Build the learner of ``config.algorithm`` for the task's environment.
 
-    Torch's global stream is seeded with ``config.seed`` first: equal configurations, equal initial weights.
+    Torch's global stream is seeded with ``config.seed`` first: equal configurations, equal initial weights. The
+    networks of ``agent`` take the place of those drawn.
+
+    Raises:
+        ConfigError: the agent does not fit the task or the algorithm.
     """
     with contextlib.closing(make_gym_env(env_config(config), seed=config.seed)) as env:
         observation_dim, action_dim = (
             int(np.prod(space.shape or ())) for space in (env.observation_space, env.action_space)
         )
     torch.manual_seed(config.seed)
-    return make_learner(
-        config.algorithm.name, observation_dim, action_dim, hyper_parameters(config), torch.device(config.device)
-    )
+    device = torch.device(config.device)
+    if agent is not None:
+        check_agent(agent, config.algorithm.name, observation_dim, action_dim)
+        for network in (agent.policy, agent.critic, agent.value):
+            if network is not None:
+                network.to(device)
+    settings = hyper_parameters(config)
+    try:
+        return make_learner(config.algorithm.name, observation_dim, action_dim, settings, device, agent)
+    except ValueError as error:
+        raise ConfigError(f"{agent.origin}: {error}" if agent else str(error)) from error
 
 
 def hyper_parameters(config: DictConfig) -> dict[str, Any]:
@@ -147,21 +164,31 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
         learner.next_value = BestOfNValue(cast(OptimisticActor, best), learner.target_critic, aggregation, subset or 2)
 
 
-def load_run(folder: str | Path, which: str = "latest") -> tuple[DictConfig, Learner]:
+def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = None) -> tuple[DictConfig, Learner]:
     """Return the configuration of a run folder and its learner.
 
     Args:
         folder: of the run.
         which: the ``"latest"`` good checkpoint, or the one of the ``"best"`` evaluation of fine-tuning.
+        agent: networks for the weights, needed where the run began with networks of other code than ours: no code
+            that a run folder names is ever run.
 
     Raises:
-        ConfigError: it is not a run folder, or its configuration is not one that a run wrote.
+        ConfigError: it is not a run folder, or its configuration is not one that a run wrote, or there is no ``agent``
+            and it needs one.
         CheckpointError: it holds no readable checkpoint.
     """
     file = Path(folder, "config.yaml")
     require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
     config = OmegaConf.create(read_settings(file))
-    trained = learner(config)
+    if (file := Path(folder, AGENT_FILE)).exists():
+        agent = load_agent(str(file))
+    require(
+        agent is not None or not is_agent(str(config.get("pretrained"))),
+        f"the networks of {folder} are code: {config.get('pretrained')}. In Python, give them to"
+        " o3f.build.load_run(folder, agent=o3f.adapters.load_agent(NAME)); in evaluate, as agent=NAME.",
+    )
+    trained = learner(config, agent)
     check_keys([which], ["latest", "best"], "checkpoint")
     trained.load_state_dict(load_component(Path(folder, {"latest": "checkpoints", "best": "best"}[which]), "learner"))
     return config, trained

@@ -65,6 +65,7 @@ def check_online(config: DictConfig) -> None:
         )
     check_limits_hold(config)
     check_transfer(config)
+    require_range(config, "agent.value_steps", "[1, inf)", integer=True)
     decay = config.algorithm.get("actor_decay_steps")
     require(
         config.pretrained != "auto" or config.dataset.id == "none" or decay is None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from o3f.algorithms.agent import Agent
 from o3f.algorithms.awac import AWACConfig, AWACLearner
 from o3f.algorithms.bc import BCConfig
 from o3f.algorithms.cql import CQLConfig, CQLLearner
@@ -14,11 +15,12 @@ from o3f.algorithms.iql import IQLConfig, IQLLearner
 from o3f.algorithms.lapo import LAPOConfig, LAPOLearner
 from o3f.algorithms.learner import Learner, read_config
 from o3f.algorithms.sac import SACConfig, SACLearner
-from o3f.options import check_keys
+from o3f.options import check_keys, require
 
 __all__ = [
     "AWACConfig",
     "AWACLearner",
+    "Agent",
     "BCConfig",
     "CQLConfig",
     "CQLLearner",
@@ -49,6 +51,7 @@ def make_learner(
     action_dim: int,
     config: Mapping[str, Any],
     device: torch.device | str | None = None,
+    agent: Agent | None = None,
 ) -> Learner:
     """Build the learner of an algorithm.
 
@@ -59,6 +62,7 @@ def make_learner(
         config: hyper-parameters, the fields of :class:`IQLConfig`, :class:`SACConfig`, ...; those not given
             have their defaults.
         device: of all networks.
+        agent: networks to take, on that device, instead of those drawn by ``config``; not for LAPO.
 
     Raises:
         ConfigError: for an unknown name or hyper-parameter (the message has the nearest names), or a value
@@ -71,5 +75,13 @@ def make_learner(
     """
     check_keys([name], _ALGORITHMS, "algorithm")
     config_type, learner_type = _ALGORITHMS[name]
-    learner: Learner = learner_type(observation_dim, action_dim, read_config(config_type, name, config), device)
-    return learner
+    read = read_config(config_type, name, config)
+    if agent is None:
+        learner: Learner = learner_type(observation_dim, action_dim, read, device)
+        return learner
+    require(
+        learner_type is not LAPOLearner,
+        f"algorithm={name} has networks of its own and cannot start from {agent.origin}: use iql, awac, cql or sac.",
+    )
+    own: Learner = learner_type(observation_dim, action_dim, read, device, agent)
+    return own

@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, gaussian_policy
@@ -80,6 +81,7 @@ class AWACLearner(Learner):
         action_dim: A.
         config: hyper-parameters.
         device: of all networks.
+        agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
     loss: AWACLoss
@@ -90,10 +92,11 @@ class AWACLearner(Learner):
         action_dim: int,
         config: AWACConfig | None = None,
         device: torch.device | str | None = None,
+        agent: Agent | None = None,
     ) -> None:
         config = config or AWACConfig()
         self.config = config
-        self.policy = gaussian_policy(
+        policy = gaussian_policy(
             observation_dim,
             action_dim,
             tuple(config.actor_hidden_sizes),
@@ -102,7 +105,7 @@ class AWACLearner(Learner):
             log_std_rule="sigmoid",
             device=device,
         )
-        self.critic = EnsembleQValue(
+        critic = EnsembleQValue(
             observation_dim,
             action_dim,
             config.num_critics,
@@ -111,9 +114,11 @@ class AWACLearner(Learner):
             init=config.init,
             device=device,
         )
+        networks = completed(Agent(policy, critic), agent)
+        self.policy, self.critic = networks.policy, networks.critic
         self.loss = AWACLoss(
-            self.policy,
-            self.critic,
+            networks.policy,
+            networks.critic,
             lam=config.lam,
             weighting=config.weighting,
             aggregation=config.aggregation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.algorithms.sac import soft_networks
@@ -106,6 +108,7 @@ class CQLLearner(Learner):
         action_dim: A.
         config: hyper-parameters.
         device: of all networks.
+        agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
     loss: CQLLoss
@@ -116,13 +119,15 @@ class CQLLearner(Learner):
         action_dim: int,
         config: CQLConfig | None = None,
         device: torch.device | str | None = None,
+        agent: Agent | None = None,
     ) -> None:
         config = config or CQLConfig()
         self.config = config
-        self.policy, self.critic = soft_networks(observation_dim, action_dim, config, device)
+        networks = completed(soft_networks(observation_dim, action_dim, config, device), agent)
+        self.policy, self.critic = networks.policy, networks.critic
         self.loss = CQLLoss(
-            self.policy,
-            self.critic,
+            networks.policy,
+            networks.critic,
             conservative_weight=config.conservative_weight,
             lagrange=config.lagrange,
             lagrange_threshold=config.lagrange_threshold,
@@ -136,6 +141,8 @@ class CQLLearner(Learner):
             actor_aggregation=config.actor_aggregation,
         )
         self.loss.make_value_estimator(gamma=config.discount)
+        if networks.temperature is not None:
+            self.loss.log_alpha.data.fill_(math.log(networks.temperature))
         self.optimisers = {
             "critic": GuardedAdam(self.critic.parameters(), lr=config.critic_learning_rate),
             "actor": GuardedAdam(self.policy.parameters(), lr=config.actor_learning_rate),

@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
@@ -90,6 +91,7 @@ class IQLLearner(Learner):
         action_dim: A.
         config: hyper-parameters.
         device: of all networks.
+        agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
     def __init__(
@@ -98,14 +100,15 @@ class IQLLearner(Learner):
         action_dim: int,
         config: IQLConfig | None = None,
         device: torch.device | str | None = None,
+        agent: Agent | None = None,
     ) -> None:
         config = config or IQLConfig()
         sizes = tuple(config.hidden_sizes)
         self.config = config
-        self.policy = gaussian_policy(
+        policy = gaussian_policy(
             observation_dim, action_dim, sizes, dropout=config.actor_dropout, init=config.init, device=device
         )
-        self.critic = EnsembleQValue(
+        critic = EnsembleQValue(
             observation_dim,
             action_dim,
             config.num_critics,
@@ -114,10 +117,13 @@ class IQLLearner(Learner):
             init=config.init,
             device=device,
         )
+        value = value_network(observation_dim, sizes, init=config.init, device=device)
+        networks = completed(Agent(policy, critic, value), agent)
+        self.policy, self.critic = networks.policy, networks.critic
         self.loss = IQLLoss(
-            self.policy,
-            self.critic,
-            value_network(observation_dim, sizes, init=config.init, device=device),
+            networks.policy,
+            networks.critic,
+            networks.value,
             expectile=config.expectile,
             temperature=config.temperature,
             aggregation=config.aggregation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.modules import ProbabilisticActor
 
+from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
@@ -69,9 +70,7 @@ class SACConfig:
         require_range(values, "learning_rate", "(0, inf)")
 
 
-def soft_networks(
-    observation_dim: int, action_dim: int, config: Any, device: torch.device | str | None
-) -> tuple[ProbabilisticActor, EnsembleQValue]:
+def soft_networks(observation_dim: int, action_dim: int, config: Any, device: torch.device | str | None) -> Agent:
     """Build the policy and the critics that SAC and CQL share, so that one can start from the other.
 
     Args:
@@ -93,7 +92,7 @@ def soft_networks(
         init=init,
         device=device,
     )
-    return policy, critic
+    return Agent(policy, critic)
 
 
 class SACLearner(Learner):
@@ -109,6 +108,7 @@ class SACLearner(Learner):
         action_dim: A.
         config: hyper-parameters.
         device: of all networks.
+        agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
     loss: SACLoss
@@ -119,14 +119,16 @@ class SACLearner(Learner):
         action_dim: int,
         config: SACConfig | None = None,
         device: torch.device | str | None = None,
+        agent: Agent | None = None,
     ) -> None:
         config = config or SACConfig()
         rate = config.learning_rate
         self.config = config
-        self.policy, self.critic = soft_networks(observation_dim, action_dim, config, device)
+        networks = completed(soft_networks(observation_dim, action_dim, config, device), agent)
+        self.policy, self.critic = networks.policy, networks.critic
         self.loss = SACLoss(
-            self.policy,
-            self.critic,
+            networks.policy,
+            networks.critic,
             target_entropy=config.target_entropy,
             aggregation=config.aggregation,
             subset_size=config.subset_size,
@@ -134,6 +136,8 @@ class SACLearner(Learner):
             entropy_backup=config.entropy_backup,
         )
         self.loss.make_value_estimator(gamma=config.discount)
+        if networks.temperature is not None:
+            self.loss.log_alpha.data.fill_(math.log(networks.temperature))
         self.optimisers = {
             "critic": GuardedAdam(self.critic.parameters(), lr=rate),
             "actor": GuardedAdam(self.policy.parameters(), lr=rate),

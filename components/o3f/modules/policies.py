@@ -29,6 +29,7 @@ class TanhMeanGaussian(nn.Module):
 
     Args:
         sizes: widths from observation to action.
+        squash_mean: False leaves out the tanh around the mean.
         dropout: dropout probability of the hidden layers.
         init: see :func:`~o3f.modules.mlp.initialise_`.
         log_std_bounds: range of the logarithm of the standard deviation.
@@ -43,6 +44,7 @@ class TanhMeanGaussian(nn.Module):
         self,
         sizes: Sequence[int],
         *,
+        squash_mean: bool = True,
         dropout: float = 0.0,
         init: Init = "orthogonal",
         log_std_bounds: tuple[float, float] = (-5.0, 2.0),
@@ -54,6 +56,7 @@ class TanhMeanGaussian(nn.Module):
             raise ValueError(f"log_std_rule must be one of {get_args(LogStdRule)}, got {log_std_rule!r}.")
         self.mean = mlp(sizes, init=init, dropout=dropout, device=device)
         self.log_std = nn.Parameter(torch.zeros(sizes[-1], device=device))
+        self.squash_mean = squash_mean
         self.log_std_bounds = log_std_bounds
         self.log_std_rule: LogStdRule = log_std_rule
 
@@ -66,7 +69,8 @@ class TanhMeanGaussian(nn.Module):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the location and the scale, both ``[*B, A]``."""
-        loc = torch.tanh(self.mean(observation))
+        loc = self.mean(observation)
+        loc = torch.tanh(loc) if self.squash_mean else loc
         scale = self.bounded_log_std().exp()
         return loc, scale.expand_as(loc)
 
@@ -76,6 +80,7 @@ def gaussian_policy(
     action_dim: int,
     hidden_sizes: Sequence[int] = (256, 256),
     *,
+    squash_mean: bool = True,
     dropout: float = 0.0,
     init: Init = "orthogonal",
     log_std_bounds: tuple[float, float] = (-5.0, 2.0),
@@ -95,6 +100,7 @@ def gaussian_policy(
         observation_dim: O.
         action_dim: A.
         hidden_sizes: widths of the hidden layers, the default is IQL's.
+        squash_mean: False leaves out the tanh around the mean, which is then clipped only where it acts.
         dropout: dropout probability of the hidden layers (IQL: 0, and 0.1 on kitchen and adroit).
         init: ``"orthogonal"`` (IQL's own) or ``"default"``.
         log_std_bounds: range of the logarithm of the standard deviation (IQL's).
@@ -117,6 +123,7 @@ def gaussian_policy(
     sizes = [observation_dim, *hidden_sizes, action_dim]
     network = TanhMeanGaussian(
         sizes,
+        squash_mean=squash_mean,
         dropout=dropout,
         init=init,
         log_std_bounds=log_std_bounds,
