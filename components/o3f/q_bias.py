@@ -133,7 +133,7 @@ def counted_steps(length: int, terminated: bool, discount: float) -> int:
 
     Examples:
         >>> counted_steps(1000, False, 0.99), counted_steps(1000, True, 0.99)
-        (701, 1000)
+        (702, 1000)
     """
     if terminated:
         return length
