@@ -36,8 +36,10 @@ def main(config: DictConfig) -> None:
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)
     panel.legend(fontsize=8)
-    seeds = sorted({len(runs) for runs in arms.values()})
-    canvas.suptitle(f"mean and {config.confidence:.0%} t interval over {'-'.join(map(str, seeds))} seeds", fontsize=9)
+    counts = sorted({len(runs) for runs in arms.values()})
+    few = f"; no interval below {config.min_seeds}" if counts[0] < config.min_seeds else ""
+    seeds = "-".join(map(str, counts))
+    canvas.suptitle(f"mean and {config.confidence:.0%} t interval over seeds ({seeds} of them{few})", fontsize=9)
     canvas.savefig(config.output, dpi=110)
     for label, runs in arms.items():
         print(f"{label}: {len(runs)} seeds")

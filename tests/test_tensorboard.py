@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from tensorboard import context
-from tensorboard.backend.event_processing import data_provider
+from tensorboard.backend.event_processing import data_provider, event_file_loader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import DataClass
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
@@ -122,3 +124,8 @@ def test_the_charts_and_descriptions_are_those_of_the_list_of_tags(tmp_path: Pat
     listed = provider.list_scalars(context.RequestContext(), experiment_id="", plugin_name="scalars")
     said = listed["sweep/arm/seed0"]["eval/return"].description
     assert said == f"{TAGS['eval/return'].text} [reward]"
+    (file,) = (tmp_path / "sweep/arm/seed0").glob("events.*")
+    records = map(Event.FromString, event_file_loader.RawEventFileLoader(str(file)).Load())
+    values = [value for record in records for value in record.summary.value if value.tag == "eval/return"]
+    # Without a class of data TensorBoard's own server, which is not the reader above, drops the description.
+    assert [value.metadata.data_class for value in values] == [DataClass.DATA_CLASS_SCALAR, 0]

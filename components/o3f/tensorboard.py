@@ -19,7 +19,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import (
+    DataClass,  # pyright: ignore[reportAttributeAccessIssue]
+    Summary,  # pyright: ignore[reportAttributeAccessIssue]
+    SummaryMetadata,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams.api_pb2 import Status  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.plugins.hparams.plugin_data_pb2 import (
@@ -99,8 +103,11 @@ class Encoder:
         if tag in self._described or tag not in TAGS:
             return Summary.Value(tag=tag, simple_value=value)
         self._described.add(tag)  # TensorBoard keeps the first
-        plugin = SummaryMetadata.PluginData(plugin_name="scalars")
-        said = SummaryMetadata(summary_description=f"{TAGS[tag].text} [{TAGS[tag].unit}]", plugin_data=plugin)
+        said = SummaryMetadata(
+            summary_description=f"{TAGS[tag].text} [{TAGS[tag].unit}]",
+            plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
+            data_class=DataClass.DATA_CLASS_SCALAR,  # or TensorBoard's data server drops the description
+        )
         return Summary.Value(tag=tag, simple_value=value, metadata=said)
 
 
