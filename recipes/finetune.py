@@ -12,17 +12,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
-from torchrl.checkpoint import GlobalRNGState
-from torchrl.collectors import Collector
-from torchrl.envs import InitTracker, TransformedEnv
 
 from o3f import build
 from o3f.best import BestAgent
+from o3f.collection import make_collection
 from o3f.commands import command
 from o3f.config import recipe
-from o3f.data import RewardRule, end_episode, online_rows, restore_online
-from o3f.envs import make_env
+from o3f.data import RewardRule, online_rows, restore_online
 from o3f.exploration import make_actor
 from o3f.guard import Guard
 from o3f.lanes import Run, Update, complete, lane_configs
@@ -81,28 +77,30 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     if not resumed:
         yield from start_learner(learner, agent, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
-    collector = make_collector(config, actor, state)
     guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
 
     done = state["step"]
     scores: dict[str, Any] = {}
     logger = RunLogger(run.path, done or None, settings=plain(config))
-    with logger, Progress(f"online {run.path}", online.steps, done, config.progress) as progress, StopSignals() as stop:
+    with (
+        logger,
+        Progress(f"online {run.path}", online.steps, done, config.progress) as progress,
+        StopSignals() as stop,
+        make_collection(config, actor, state, buffer) as collection,
+    ):
         if not resumed:
             scores = evaluate_and_log(logger, progress, 0, learner, config, reward_rule)
             best.update(0, scores, learner)
         clock = Stopwatch()
-        episode_return, episode_length = 0.0, 0
         schedule.step(done)
-        for transition in collector:
+        for episode, transition, may_save in collection:
             step = state["step"] = state["step"] + 1
             reward = float(transition["next", "reward"])
             if stored := not isnan(reward):
                 buffer.extend(with_rule(transition, reward_rule))
-                episode_return += reward
-                episode_length += 1
+                episode.add(reward, buffer.write_count)
             else:  # the environment failed: there is nothing to learn from in this step
-                end_episode(buffer)
+                episode.cut(buffer)
                 logger.log(step, {"rollout/failures": state["failures"]})
             schedule.step(step)
             metrics: dict[str, Any] = {}
@@ -121,48 +119,16 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
                 with clock.paused():
                     scores = evaluate_and_log(logger, progress, step, learner, config, reward_rule)
                 best.update(step, scores, learner)
-            ended = bool(transition["next", "done"])
-            if ended:
-                logger.log(step, {"rollout/return": episode_return, "rollout/length": episode_length})
+            if bool(transition["next", "done"]):
+                logger.log(step, {"rollout/return": episode.total, "rollout/length": episode.length})
                 state["episode"] += 1
-                episode_return, episode_length = 0.0, 0
-            # Only at episode ends, so that a resumed run needs no state of the environment.
-            if step == online.steps or (ended and step - state["saved"] >= online.checkpoint_every):
+            if step == online.steps or (may_save and step - state["saved"] >= online.checkpoint_every):
                 state["saved"] = step
                 logger.flush()
                 guard.keep()
                 run.save(step, components, last=step == online.steps)
             stop.check(step, run.saved)
-    collector.shutdown()
     return scores or {"step": online.steps, **evaluate_policy(learner.policy, config)}
-
-
-def make_collector(config: DictConfig, actor: TensorDictModuleBase, state: dict[str, int]) -> Collector:
-    """One environment, acting with the newest policy and critics, from the next episode on."""
-    streams = GlobalRNGState().state_dict()
-    env = make_env(
-        build.env_config(config),
-        seed=config.seed,
-        first_episode=state["episode"],
-        max_failures=config.online.max_env_failures,
-        counters=state,
-    )
-    if "is_init" in actor.in_keys:
-        env = TransformedEnv(env, InitTracker())
-    collector = Collector(
-        env,
-        actor,
-        frames_per_batch=1,
-        total_frames=config.online.steps - state["step"],
-        init_random_frames=max(0, config.online.random_steps - state["step"]),
-        policy_device=config.device,
-        env_device="cpu",
-        storing_device="cpu",
-        track_traj_ids=False,
-        auto_register_policy_transforms=False,
-    )
-    GlobalRNGState().load_state_dict(streams)  # building draws numbers, and must not in a run that goes on
-    return collector
 
 
 def with_rule(transition: TensorDictBase, rule: RewardRule) -> TensorDictBase:

@@ -40,7 +40,10 @@ WATCHING_KEYS = frozenset(
 NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm")
 
 #: Parts of a fine-tuning configuration that its pre-training does not depend on.
-ONLINE_KEYS = ("exploration", "online", "pretrained", "agent", "schedule", "offline_algorithm", "transfer")
+ONLINE_KEYS = (
+    *("exploration", "online", "pretrained", "agent", "schedule", "offline_algorithm", "transfer"),
+    *("collector", "num_workers"),
+)
 
 
 def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Run[Path]:

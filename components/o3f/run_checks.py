@@ -65,6 +65,7 @@ def check_online(config: DictConfig) -> None:
         )
     check_limits_hold(config)
     check_transfer(config)
+    check_collector(config)
     require_range(config, "agent.value_steps", "[1, inf)", integer=True)
     decay = config.algorithm.get("actor_decay_steps")
     require(
@@ -124,3 +125,21 @@ def check_transfer(config: DictConfig) -> None:
     )
     for key, value in config.transfer.items():
         require(isinstance(value, bool), f"transfer.{key} must be true or false, found {value!r}.")
+
+
+def check_collector(config: DictConfig) -> None:
+    """Check where the environments are.
+
+    Raises:
+        ConfigError: several of them in one process, or together with lanes.
+    """
+    kind = config.collector.kind
+    check_keys([kind], ["single", "multi_sync", "ray"], "collector.kind")
+    require_range(config, "num_workers", "[1, inf)", integer=True)
+    if kind == "single":
+        require(config.num_workers == 1, f"num_workers={config.num_workers} needs collector=multi_sync or ray.")
+        return
+    require_range(config, "collector.timeout", "(0, inf)")
+    if kind == "ray":
+        require_range(config, "collector.num_cpus", "(0, inf)")
+    require(config.num_lanes == 1, f"collector={kind} needs num_lanes=1: lanes step their environments in one process.")

@@ -19,6 +19,7 @@ FREE_KEYS = frozenset(
     {
         *("runs", "resume", "resume_allow", "progress", "device", "threads", "num_lanes"),
         *("online.max_env_failures", "evaluation.patience", "evaluation.video_every"),
+        *("collector.timeout", "collector.address", "collector.num_cpus"),
         *("dataset.download", "dataset.path", "task.behaviour.path"),
         *("algorithm.batch_size", "algorithm.updates_per_step"),
     }

@@ -1,4 +1,4 @@
-"""HalfCheetah-v5 through the Collector that recipes/finetune.py makes: collecting alone, and the whole loop."""
+"""HalfCheetah-v5 through the collection that recipes/finetune.py makes: collecting alone, and the whole loop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import hydra
 import torch
-from finetune import make_collector, with_rule
+from finetune import with_rule
 from omegaconf import DictConfig
 
 from o3f import build
+from o3f.collection import make_collection
 from o3f.data import RewardRule, make_buffer
 from o3f.exploration import make_actor
 
@@ -42,14 +43,14 @@ def stepper(exploration: str, updates: int) -> tuple[Callable[[], int], Callable
     rule = RewardRule(**config.task.reward)
     schedule = build.schedule(config, learner, actor)
     state: Any = {"step": 0, "episode": 0, "return": 0.0}
-    transitions_of = iter(make_collector(config, actor, state))
+    steps = iter(make_collection(config, actor, state, buffer))
 
     def update() -> int:
         learner.update([buffer.sample().to(config.device) for _ in range(updates)])
         return updates
 
     def step() -> int:
-        transition = next(transitions_of)
+        transition = next(steps).transition
         state["step"] += 1
         buffer.extend(with_rule(transition, rule))
         schedule.step(state["step"])

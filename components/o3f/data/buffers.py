@@ -121,18 +121,22 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
         generator.set_state(state["generator"])
 
 
-def end_episode(buffer: ReplayBuffer) -> None:
-    """Mark the newest online row as the end of a truncated episode, which keeps its bootstrap.
+def end_episode(buffer: ReplayBuffer, age: int = 0) -> None:
+    """Mark an online row as the end of a truncated episode, which keeps its bootstrap.
 
-    For an episode that has no next step, because the environment failed. Nothing happens where the newest row is an
-    episode's end already, or where there is none.
+    For an episode that has no next step, because the environment failed. Nothing happens where the row is an
+    episode's end already, or where it is there no more, or not yet.
+
+    Args:
+        buffer: made by :func:`make_buffer`.
+        age: rows written after it; 0 is the newest one, as where there is one environment only.
     """
     writer = _online_writer(buffer)
-    if buffer.write_count == 0:
+    if age >= min(buffer.write_count, writer.capacity):
         return
     cursor = writer.state_dict()["_cursor"]
-    newest = writer.num_offline + (cursor - writer.num_offline - 1) % writer.capacity
-    row: Any = buffer.storage.get(newest)  # a view
+    index = writer.num_offline + (cursor - writer.num_offline - 1 - age) % writer.capacity
+    row: Any = buffer.storage.get(index)  # a view
     if not row["next", "done"]:
         for key in ("done", "truncated"):
             row["next", key].fill_(True)
