@@ -2,13 +2,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help setup setup-dev test check format quickstart clean
+.PHONY: help setup setup-dev test check format quickstart docs clean
 
 help:
 	@echo "make setup       install what the recipes need into $(VENV)"
 	@echo "make quickstart  pre-train, fine-tune, compare: about ten minutes on two CPU cores"
 	@echo "make test        run the tests"
 	@echo "make check       lint and type checks"
+	@echo "make docs        build the documentation into site/"
 
 $(VENV)/.setup: pyproject.toml
 	@start=$$(date +%s); \
@@ -31,8 +32,15 @@ check: setup-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy components && $(BIN)/pyright components
 
+$(VENV)/.setup-docs: $(VENV)/.setup
+	@$(BIN)/pip install -q -e ".[docs]" && touch $@
+
+docs: $(VENV)/.setup-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "look at it: $(BIN)/python -m http.server -d site, then http://localhost:8000"
+
 format: setup-dev
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache

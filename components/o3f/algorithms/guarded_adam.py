@@ -14,7 +14,7 @@ class GuardedAdam(Adam):
     """torch's fused Adam, taking its gradients as arguments.
 
     The arithmetic and ``param_groups`` are those of ``torch.optim.Adam(fused=True)``, whose ``state_dict`` can be
-    loaded; its own :meth:`step` works, too. :func:`minimise` leaves out what that method spends on hooks, on grouping
+    loaded; its own ``step`` works, too. :func:`minimise` leaves out what that method spends on hooks, on grouping
     tensors by device and type, and on ``.grad``: together more than the arithmetic of a small network.
 
     Args:

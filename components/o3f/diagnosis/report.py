@@ -59,14 +59,14 @@ def figures_of(judged: Sequence[Judged], sigma: float, noise: float | None = Non
 
     Returns:
         - ``rank_correlation`` of the critics' mean with the true return among a state's candidates, over the
-          ``states_compared``, in which both differ between candidates;
+            ``states_compared``, in which both differ between candidates;
         - ``gain``: the true return of the candidate with the highest mean, less that of the policy's own action;
         - ``gain_over_a_random_one``: less that of the average candidate, which is what the critics add;
         - ``gain_of_a_random_one``, ``gain_of_the_best``: over the policy's own action, for comparison;
         - ``spread``: standard deviation of the true returns of a state's candidates; ``relative_gain`` in units of it;
         - ``clipped``: share of candidates with a component at its bound; ``clipped_components``: of components;
         - ``disagreement``: standard deviation over critics; ``disagreement_on_ranks``: what is left of it without each
-          critic's own level, in units of the spread of their mean over candidates;
+            critic's own level, in units of the spread of their mean over candidates;
         - ``sigma``, ``data_noise``, ``sigma_by_noise``: the last is the ratio of the two.
     """
     figures = _over_states(judged)

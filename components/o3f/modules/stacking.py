@@ -15,7 +15,7 @@ from o3f.modules.generic_ensemble import GenericEnsemble
 
 
 def stack_critics(critics: Sequence[TensorDictModule]) -> EnsembleQValue | GenericEnsemble:
-    """Copy critics of one architecture into one ensemble, see :meth:`EnsembleQValue.from_modules`."""
+    """Copy critics of one architecture into one ensemble, see :meth:`o3f.modules.EnsembleQValue.from_modules`."""
     _check_alike(critics)
     first, layers = critics[0], _plain_layers(critics[0])
     if layers is None:

@@ -1,0 +1,73 @@
+"""The documentation: the site builds without a warning and needs no network; what its pages say of the code is so."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from o3f import tags
+from o3f.algorithms import make_learner
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ALGORITHMS = ("lapo", "iql", "awac", "cql", "sac", "bc")
+HEADS = ["Overview", "Usage", "Logged metrics explained", "Differences from paper and reference code", "Results"]
+FETCHED = re.compile(
+    r"<(?:script|img|iframe|source|video)[^>]*\ssrc=\"?(https?:)?//|<link(?![^>]*canonical)[^>]*href=\"?https?://"
+)
+
+
+def blocks(page: Path) -> list[str]:
+    """The Python of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    """Pages, links, anchors, links to files outside docs/, and the names that docstrings refer to."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pages = {path.relative_to(tmp_path / "site").as_posix(): path for path in (tmp_path / "site").rglob("*.html")}
+    assert {"index.html", "security.html", "reference/acting.html", "tutorials/own_task.html"} <= pages.keys()
+    for name, path in pages.items():
+        text = path.read_text(encoding="utf-8")
+        assert not FETCHED.search(text), (name, FETCHED.search(text))
+        assert not re.search(r":(?:class|func|meth|attr|data|mod|math):|\.\. math::", text), name
+    acting = pages["reference/acting.html"].read_text(encoding="utf-8")
+    assert re.search(r'<a class="autorefs[^>]*href="networks.html#o3f.modules.EnsembleQValue"><code>', acting)
+    assert acting.count('<p class="math"><img') >= 8
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_page_of_an_algorithm_runs_and_names_every_figure(name: str) -> None:
+    page = DOCS / "algorithms" / f"{name}.md"
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == HEADS
+    (code,) = blocks(page)
+    run: dict[str, Any] = {}
+    exec(code, run)
+    figures = {f"train/{tag}" for tag in run["figures"]}
+    if name == "cql":
+        learner = make_learner("cql", 17, 6, {"hidden_sizes": [8], "lagrange": "weighted_gap"})
+        figures |= {f"train/{tag}" for tag in learner.update([run["batch"]])}
+    assert set(re.findall(r"^\| `(train/[^`]+)`", text, re.MULTILINE)) == figures
+    assert run["actor"](run["batch"].select("observation"))["action"].abs().max() <= 1
+
+
+def test_the_example_of_the_first_page_runs() -> None:
+    run: dict[str, Any] = {}
+    for code in blocks(DOCS / "index.md"):
+        exec(code, run)
+    assert run["action"].shape == (6,)
+
+
+def test_the_page_of_figures_is_the_list_in_the_code() -> None:
+    """After a change there: the output of ``python -m o3f.tags`` belongs into docs/metrics.md."""
+    assert tags.table() in (DOCS / "metrics.md").read_text(encoding="utf-8")
