@@ -132,7 +132,7 @@ class WorkerSet(ABC):
         lost: what :meth:`next` raises where one of them is dead.
     """
 
-    lost: tuple[type[Exception], ...] = (RuntimeError, OSError, EOFError)
+    lost: tuple[type[Exception], ...] = (RuntimeError, OSError, EOFError, ValueError)
 
     def __init__(self, collector: Any, timeout: float) -> None:
         self._collector = collector
@@ -144,6 +144,7 @@ class WorkerSet(ABC):
         """Let every worker take one step with the newest weights; returns ``[num_workers, 1]``."""
         try:
             with self._watchdog:
+                self._check_alive()
                 self._collector.update_policy_weights_()
                 steps: TensorDictBase = next(self._steps)
         except self.lost as error:
@@ -162,6 +163,9 @@ class WorkerSet(ABC):
     @abstractmethod
     def _kill(self) -> None: ...
 
+    def _check_alive(self) -> None:  # noqa: B027
+        """Raise where a worker is dead: sending weights would wait for its answer."""
+
     @abstractmethod
     def _explain(self, error: Exception) -> None:
         """Raise what a worker has raised, where that ends the run."""
@@ -177,6 +181,11 @@ class LocalWorkers(WorkerSet):
     def _kill(self) -> None:
         for process in self._collector.procs:
             process.kill()
+
+    def _check_alive(self) -> None:
+        for worker, process in enumerate(self._collector.procs):
+            if not process.is_alive():
+                raise RuntimeError(f"worker {worker} died (exit code {process.exitcode})")
 
     def _explain(self, error: Exception) -> None:
         for file in sorted(self._notes.iterdir()):
