@@ -21,6 +21,7 @@ from torchrl.trainers.algorithms.configs.common import ConfigBase
 from torchrl.trainers.algorithms.configs.objectives import LossConfig
 
 from o3f import configs
+from o3f.configs.trainer import measure_dataset
 from o3f.data import load_minari
 from o3f.envs import EnvConfig
 from o3f.errors import ConfigError
@@ -44,7 +45,6 @@ NOT_GIVEN = {
     "exploration/o3f_optimistic_actor": {"policy", "critic"},
     "exploration/o3f_noise_actor": {"policy"},
     "learner/o3f": {"agent"},
-    "model/o3f_gaussian_policy": {"squash_mean"},
     "trainer/o3f": {"self", "optimization_stepper", "batch_size", "num_epochs", "async_collection"}
     | {"learner_backend", "learner_backend_options", "learner_poll_interval"},
 }
@@ -182,6 +182,26 @@ def test_critics_as_a_list_keep_their_weights() -> None:
     assert not torch.equal(loss.critic.weights[0][0], loss.critic.weights[0][1])
 
 
+def test_an_actor_collects_in_torchrl_s_own_environment_and_collector() -> None:
+    groups = [
+        "+collector@collector=sync",
+        "+env@collector.create_env_fn=gym",
+        "+exploration@actor=o3f_optimistic_actor",
+    ]
+    groups += ["+model@policy=o3f_gaussian_policy", "+model@critic=o3f_ensemble_qvalue"]
+    sizes = [f"{each}.{size}" for each in ("policy", "critic") for size in ("observation_dim=3", "action_dim=1")]
+    run = ["frames_per_batch=6", "total_frames=6", "auto_register_policy_transforms=false", "_partial_=true"]
+    run += ["create_env_fn.env_name=Pendulum-v1"]
+    numbers = [*sizes, *(f"collector.{each}" for each in run), "actor.num_candidates=9", "actor.return_candidates=true"]
+    with initialize(version_base="1.3", config_path=None):
+        config = compose(overrides=[*groups, *numbers])
+    actor = instantiate(config.actor)(policy=instantiate(config.policy), critic=instantiate(config.critic))
+    (batch,) = list(instantiate(config.collector)(policy=actor))
+    best = batch["scores"].argmax(-1, keepdim=True)
+    assert batch["candidates"].shape == (6, 9, 1)
+    assert torch.equal(batch["action"], batch["candidates"][..., 0].gather(-1, best))
+
+
 @pytest.mark.parametrize("name", configs.GROUPS["exploration"])
 def test_both_actors_are_called_alike(name: str) -> None:
     config = loss_config("o3f_iql", "exploration.sigma=0.3", exploration=name)
@@ -189,6 +209,15 @@ def test_both_actors_are_called_alike(name: str) -> None:
     actor = instantiate(config.exploration)(policy=loss.actor_network, critic=loss.critic)
     assert actor.sampler.sigma == torch.tensor(0.3)
     assert actor.policy is loss.actor_network
+
+
+def test_lapo_s_loss_is_fitted_to_the_dataset() -> None:
+    rows = make_batch(40, seed=3)
+    loss = instantiate(loss_config("o3f_lapo").loss)
+    measure_dataset(None, loss, rows)
+    normaliser = loss.actor_network.module.normaliser
+    torch.testing.assert_close(normaliser.loc, rows["observation"].mean(0))
+    assert loss.value_clamp.reward_max == rows["next", "reward"].max()
 
 
 def test_a_trainer_wants_a_learner_or_a_whole_loss() -> None:

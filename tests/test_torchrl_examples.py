@@ -82,6 +82,10 @@ def test_an_example_trains_and_stores_what_was_executed(
     fixed = [key for key, value in before.items() if torch.equal(value, after[key])]
     assert not [key for key in fixed if not key.endswith(("loc", "scale"))], fixed  # statistics of the dataset
 
+    if example != "iql":
+        shown = hook.buffer[:300]["observation"].mean(0)
+        torch.testing.assert_close(after["value_network_params.module.0.loc"], shown)  # measured on the dataset
+
     states = TensorDict({"observation": hook.buffer[:]["observation"]}, [300 + steps])
     torch.manual_seed(1)
     chosen = actor(states.clone())

@@ -169,14 +169,19 @@ def test_rewards_follow_the_rule_and_failures_end_their_episode() -> None:
     rows["next", "done"].zero_()
     rows["next", "terminated"].zero_()
     kept = rows.clone()
-    OfflineOnlineHook(buffer, reward=RewardRule(scale=2.0, shift=-1.0)).extend(rows)
+    hook = OfflineOnlineHook(buffer, reward=RewardRule(scale=2.0, shift=-1.0))
+    hook.extend(rows)
     stored = buffer[4:]
     left = torch.tensor([0, 1, 3, 4])
     assert torch.equal(stored["next", "reward"], 2 * raw[left] - 1)
     assert torch.equal(stored["action"], rows["action"][left])
     assert stored["next", "truncated"].flatten().tolist() == [False, True, False, False]
     assert same(rows["observation"], kept["observation"])
-    assert torch.equal(rows["next", "reward"][left], raw[left])  # the collector's batch is not changed
+    whole = rows[3:]
+    hook.extend(whole)
+    assert torch.equal(buffer[8:]["next", "reward"], 2 * raw[3:] - 1)
+    for batch, first in ((whole, 3), (rows[:2], 0)):  # the collector's batches are not changed
+        assert torch.equal(batch["next", "reward"], raw[first : first + 2])
 
 
 def test_offline_steps_come_first_one_batch_each_and_once() -> None:

@@ -43,6 +43,7 @@ class GaussianPolicyConfig(_Node):
     observation_dim: int = MISSING
     action_dim: int = MISSING
     hidden_sizes: Any = (256, 256)
+    squash_mean: bool = True
     dropout: float = 0.0
     init: str = "orthogonal"
     log_std_bounds: Any = (-5.0, 2.0)

@@ -103,7 +103,7 @@ def make_trainer(
         f"trainer.updates_per_step is {updates_per_step}: more than 1 needs a learner. Use optim_steps_per_batch.",
     )
     loss: Any = loss_module if learner is None else learner.loss
-    _measure(learner, loss, replay_buffer)
+    measure_dataset(learner, loss, replay_buffer)
     trainer = Trainer(
         collector=collector(policy=_actor(exploration, learner, loss)),
         loss_module=loss,
@@ -123,7 +123,8 @@ def make_trainer(
     return trainer
 
 
-def _measure(learner: Learner | None, loss: Any, replay_buffer: ReplayBuffer) -> None:
+def measure_dataset(learner: Learner | None, loss: Any, replay_buffer: ReplayBuffer) -> None:
+    """Let a learner, or LAPO's loss, measure on the rows ``[D]`` what it needs; nothing where there are none."""
     if not len(replay_buffer):
         return
     if learner is not None:
