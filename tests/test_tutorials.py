@@ -26,27 +26,28 @@ BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILIN
 
 @pytest.fixture
 def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Do what a page says; returns what its last block printed, and its names."""
+    """Do what a page says; returns what its blocks printed, one by one, and the names they left."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", str(tmp_path))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which the recipes set: restored after the test
     monkeypatch.syspath_prepend(ROOT)
     threads, modules = torch.get_num_threads(), set(sys.modules)
 
-    def run(page: str) -> tuple[str, dict[str, Any]]:
+    def run(page: str) -> tuple[list[str], dict[str, Any]]:
         names: dict[str, Any] = {"__name__": "__tutorial__"}
+        printed = []
         for kind, title, code in BLOCK.findall((PAGES / f"{page}.md").read_text(encoding="utf-8")):
             if title:
                 Path(title).parent.mkdir(parents=True, exist_ok=True)
                 Path(title).write_text(code, encoding="utf-8")
             elif kind == "python":
-                capsys.readouterr()
                 exec(compile(code, f"{page}.md", "exec"), names)
             elif kind == "bash":
-                capsys.readouterr()
                 for line in code.replace("\\\n", " ").splitlines():
                     typed(shlex.split(line, comments=True), monkeypatch)
-        return capsys.readouterr().out, names
+            if text := capsys.readouterr().out:
+                printed.append(text)
+        return printed, names
 
     yield run
     torch.set_num_threads(threads)
@@ -84,24 +85,27 @@ def numbers(text: str) -> list[float]:
     return [float(word) for word in re.findall(r"-?\d+\.\d+", text)]
 
 
-Follow = Callable[[str], tuple[str, dict[str, Any]]]
+Follow = Callable[[str], tuple[list[str], dict[str, Any]]]
 
 
 def test_an_environment_of_ones_own(follow: Follow) -> None:
     """Acting with O3F is far better than the pre-trained policy, and so is the policy at the end."""
-    data, offline, collecting, tuned = numbers(follow("own_task")[0])
+    printed, _ = follow("own_task")
+    data, offline, collecting, tuned = numbers(printed[-1])
     assert data == -26.5
     assert offline > -28
     assert collecting > offline + 5
     assert tuned > offline + 4
     assert json.loads(Path("runs/default/boat-iql-optimistic/seed0/evaluation.json").read_text())["episodes"] == 50
+    assert any("Next: python recipes/finetune.py --config-dir=my_conf experiment=boat" in text for text in printed)
+    assert "2000 steps, mean return -26.5\nodd: []" in "".join(printed)
 
 
 def test_ones_own_torchrl_pipeline(follow: Follow) -> None:
     """The plain policy where TorchRL does not explore; elsewhere what the critics prefer, within the bounds."""
     printed, names = follow("own_torchrl")
-    assert "same as the policy: True" in printed
-    largest, gain, share = numbers(printed)
+    assert "same as the policy: True" in printed[-1]
+    largest, gain, share = numbers(printed[-1])
     assert 1.0 < largest <= 2.0
     assert 0.02 < gain < 1.0
     assert share > 0.95
@@ -111,7 +115,7 @@ def test_ones_own_torchrl_pipeline(follow: Follow) -> None:
 def test_a_scorer_and_a_sampler_of_ones_own(follow: Follow) -> None:
     """By value: the mean of the largest of 100 Gaussian numbers, and no move where one critic can refuse."""
     printed, names = follow("own_scorer")
-    assert numbers(printed) == [0.98, 0.0]
+    assert [numbers(text) for text in printed] == [[0.5], [0.0, 0.5], [0.98, 0.0]]
     executed, scorer = names["executed"], names["KthLowest"]
     assert executed() == pytest.approx(0.2 * 2.508, abs=0.01)
     assert executed(scorer=scorer(2)) == executed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -28,8 +29,12 @@ def arguments(recipe: str, *overrides: str) -> list[str]:
 
 
 def given_overrides() -> list[str]:
-    """Return the overrides on this command line, without the sweep's and Hydra's own."""
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    """Return the overrides on this command line, and ``--config-dir``, without the sweep's and Hydra's own."""
+    if not HydraConfig.initialized():
+        return []
+    running = HydraConfig.get()
+    folders = [source.path for source in running.runtime.config_sources if source.provider == "command-line"]
+    return [*(f"--config-dir={os.path.relpath(folder)}" for folder in folders), *running.overrides.task]
 
 
 def _installed() -> bool:
