@@ -61,6 +61,16 @@ def test_the_page_of_an_algorithm_runs_and_names_every_figure(name: str) -> None
     assert run["actor"](run["batch"].select("observation"))["action"].abs().max() <= 1
 
 
+def test_the_example_of_own_data_prints_what_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(DOCS / "own-data.md")
+    exec(code, {})
+    assert capsys.readouterr().out == "98 2 2\n"
+    assert "It prints `98 2 2`." in (DOCS / "own-data.md").read_text(encoding="utf-8")
+
+
 def test_the_example_of_the_first_page_runs() -> None:
     run: dict[str, Any] = {}
     for code in blocks(DOCS / "index.md"):
