@@ -23,6 +23,7 @@ from o3f.figures.cost import Prices, remaining_seconds
 from o3f.figures.diagnoses import diagnose_pretrained, diagnosis_section
 from o3f.figures.evaluations import evaluate_optimistically, optimistic_section
 from o3f.figures.launch import Pool
+from o3f.figures.multirun import complete_by_launcher
 from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, plan, task_settings, with_bases
 from o3f.figures.plateau import plateau_section
 from o3f.figures.quantities import QUANTITIES
@@ -48,7 +49,7 @@ def main(config: DictConfig) -> None:
     evaluated = [run for run in runs if run.arm in config.figure.optimistic]
     if config.launch:
         provide_datasets(config, runs)
-        launch(runs, prices, Pool(config.jobs, folder / "logs"))
+        launch(runs, prices, Pool(config.jobs, folder / "logs"), config)
         evaluate_optimistically(evaluated, config.budget.optimistic_episodes, config.jobs)
         diagnose_pretrained(runs, config.diagnose_horizons, config.jobs)
     results = [each for each in read_results(known, bases(config)) if each.run.arm in arms]
@@ -111,11 +112,19 @@ def provide_datasets(config: DictConfig, runs: Sequence[PlannedRun]) -> None:
             raise ResourceError(f"{dataset.id} could not be collected, see above.")
 
 
-def launch(runs: Sequence[PlannedRun], prices: dict[str, Prices], pool: Pool) -> None:
+def launch(runs: Sequence[PlannedRun], prices: dict[str, Prices], pool: Pool, config: DictConfig) -> None:
     """Start what is missing and say how it goes on."""
     costs = remaining_seconds(runs, prices)
     left = [run for run in runs if not run.finished]
     print(f"{len(runs)} runs, {len(left)} to do, {sum(costs.values()) / 3600:.2f} core-hours", flush=True)
+    if config.launcher is not None:
+        complete_by_launcher(
+            runs,
+            config.launcher,
+            list(config.launcher_settings),
+            lambda: print(f"{sum(each.finished for each in runs)}/{len(runs)} finished", flush=True),
+        )
+        return
     spent, promised, started = 0.0, 0.0, time.monotonic()
 
     def report(run: PlannedRun, seconds: float) -> None:

@@ -20,6 +20,7 @@ from tests.recipe_runs import ROOT, rows, settings
 SIZES = "overrides=['online.steps=200','online.evaluate_every=20']"
 FIGURE = ["figure=controls", "budget=smoke", "arms=[iql_policy,iql_optimistic]", "seeds=1", SIZES]
 HORIZONS = "diagnose_horizons=[1]"
+JOBLIB = ["launcher=joblib", "launcher_settings=['hydra.launcher.n_jobs=2']"]
 OPTIMISTIC = "figure.optimistic=[iql_policy]"
 POLICY, O3F = (
     Path(f"runs/smoke-iql_{kind}/halfcheetah-quickstart-iql-{kind}/seed0") for kind in ("policy", "optimistic")
@@ -67,7 +68,7 @@ def test_a_stopped_figure_goes_on_and_a_finished_one_starts_nothing(
     before = pretrained.stat().st_mtime_ns
 
     started.clear()
-    figures.main(settings("figures", *FIGURE, OPTIMISTIC, HORIZONS, "jobs=2"))
+    figures.main(settings("figures", *FIGURE, OPTIMISTIC, HORIZONS, *JOBLIB))
     assert started == [
         "finetune",
         "finetune",

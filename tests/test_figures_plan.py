@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from o3f.errors import ConfigError
 from o3f.figures.cost import Prices, remaining_seconds
 from o3f.figures.launch import next_run
+from o3f.figures.multirun import sweeps
 from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, figure_tasks, plan, with_bases
 from o3f.logging import RunLogger
 from o3f.run_checks import check_online
@@ -161,3 +162,26 @@ def test_dry_run_prints_the_plan_and_does_nothing(
     hours = 6 * (updates + 20_000 * prices["step"] + (6 + 22) * 10 * prices["episode"]) / 3600
     assert f"12 runs, 0 finished; {hours:.2f} core-hours left, about {hours / 2:.2f} hours with 2 jobs" in told
     assert os.listdir(tmp_path) == []
+
+
+def test_a_launcher_is_given_an_arm_with_its_tasks_and_missing_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tasks = "tasks=[halfcheetah/medium,hopper/medium]"
+    runs = planned(settings("figures", "budget=short", tasks, "seeds=3"), "iql_policy", "iql_n4_matched")
+    for run in runs:
+        if run.seed == 0:
+            pretend(run, 1, done=True)
+    policy, *matched = sweeps(runs)
+    assert policy[-2:] == ["task=halfcheetah/medium,hopper/medium", "seed=1,2"]
+    assert {"exploration=policy", "name=short-iql_policy", "online.steps=25_000"} <= set(policy)
+    # Sigma depends on the number of action dimensions, so these tasks are not of one multirun.
+    assert [each[-2:] for each in matched] == [
+        ["task=halfcheetah/medium", "seed=1,2"],
+        ["task=hopper/medium", "seed=1,2"],
+    ]
+    for run in runs:
+        if not run.finished:
+            pretend(run, 1, done=True)
+    assert sweeps(runs) == []
