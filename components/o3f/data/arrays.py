@@ -96,7 +96,7 @@ class _Member:
         self._start = self._stream.tell()
 
     def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
-        if self._by_columns and len(self.shape) > 1:  # no block of rows lies together
+        if self._by_columns and self.shape[1:]:  # no block of rows lies together
             self._stream.seek(0)
             return np.lib.format.read_array(self._stream, allow_pickle=False)[rows]
         if self.dtype.hasobject:
