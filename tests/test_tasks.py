@@ -130,7 +130,7 @@ def test_the_tasks_of_d4rls_files_differ_in_what_their_data_need_alone(name: str
     ],
 )
 def test_antmaze_has_the_coordinates_of_d4rls_files(size: str, goal: tuple[int, int], maze: list[str]) -> None:
-    """D4RL: cells are 4 wide, x = 4 (column - 1), y = 4 (row - 1), the start at (0, 0); walls are where its walls are."""
+    """D4RL: cells are 4 wide, x = 4 (column - 1), y = 4 (row - 1), the start at (0, 0). So are our walls."""
     env = make_raw_env(EnvConfig(**compose_task(f"d4rl/antmaze-{size}-diverse")["env"]))
     observation, _ = env.reset(seed=0)
     np.testing.assert_allclose(observation["achieved_goal"], (0, 0), atol=1e-9)

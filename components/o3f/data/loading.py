@@ -11,7 +11,8 @@ from torchrl.data import ReplayBuffer
 
 from o3f.data.buffers import buffer_over
 from o3f.data.files import Format, open_file
-from o3f.data.reading import DatasetInfo, ReadOptions, read_rows
+from o3f.data.info import DatasetInfo
+from o3f.data.reading import ReadOptions, read_rows
 from o3f.data.source import Recorded
 
 

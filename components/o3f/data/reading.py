@@ -1,10 +1,9 @@
-"""Datasets as rows of a replay buffer, and what a run records about them."""
+"""Datasets as rows of a replay buffer."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, Unpack, cast
 
@@ -14,6 +13,7 @@ from tensordict import TensorDict
 
 from o3f.data.actions import check_action_space
 from o3f.data.episodes import Episode, read_episodes
+from o3f.data.info import DatasetInfo
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
@@ -21,46 +21,6 @@ from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.source import Recorded, open_dataset
 from o3f.data.tasks_once import Rewards, with_rewards
 from o3f.data.verify import Stored, verify_rows
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What a run records about the dataset it used.
-
-    Attributes:
-        dataset_id: the Minari id, or a file's name.
-        hash: SHA-256 of the rows before the reward rule; equal rows have equal hashes, in memory or in files.
-        env_id: Gymnasium id of the recorded environment; ``None`` if the dataset does not say.
-        episodes: number of episodes read.
-        transitions: number of rows, ``D``.
-        unfinished: episodes whose data stop without a flag; they count as truncated.
-        dropped_episodes: episodes left out because of values that are not finite.
-        clipped_actions: action values beyond the bounds, which were clipped.
-        dropped_rows: rows of a file left out because it does not hold the observation that followed.
-        returns: lowest, mean and highest raw return of the episodes read.
-        reference_scores: the scores the dataset states for 0 and 100; ``None`` if it does not.
-        reward: the reward rule that was applied, its scale as a number.
-    """
-
-    dataset_id: str
-    hash: str
-    env_id: str | None
-    episodes: int
-    transitions: int
-    unfinished: int
-    dropped_episodes: int
-    clipped_actions: int
-    dropped_rows: int
-    returns: tuple[float, float, float]
-    reference_scores: tuple[float, float] | None
-    reward: RewardRule
-
-    @property
-    def changes(self) -> dict[str, int]:
-        """What was changed or left out while reading, by name; empty if nothing was."""
-        names = ("clipped_actions", "dropped_episodes", "dropped_rows", "unfinished")
-        counts = {name: getattr(self, name) for name in names}
-        return {f"dataset_{name}": count for name, count in counts.items() if count}
 
 
 class ReadOptions(TypedDict, total=False):
