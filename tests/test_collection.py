@@ -1,65 +1,32 @@
-"""Collection with workers: the learner is unaffected, nothing is mixed up, what dies or hangs is started anew.
-
-Worker processes are spawned, as TorchRL does: each run takes seconds to start.
-"""
+"""Collection with workers: the learner is unaffected, nothing is mixed up, the newest weights act."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from tensordict.nn import TensorDictModule
 
-from o3f import collection, workers
+from o3f import collection
 from o3f.data import end_episode, make_buffer
 from o3f.data.rows import allocate_rows
 from o3f.envs import episode_seed
-from o3f.errors import ConfigError
+from o3f.errors import ActionError, ConfigError
 from o3f.run_checks import check_online
-from o3f.workers import Watchdog, worker_seed
+from o3f.watchdog import Watchdog
+from o3f.workers import LocalWorkers, worker_seed
 from tests.faults.test_config import assert_refused
-from tests.recipe_runs import SCRATCH, TINY, part, rows, run, run_stopped, settings
+from tests.recipe_runs import TINY, part, rows, run, run_stopped, settings
+from tests.workers import TWO, forked, seen
 
-TWO = [*TINY, *SCRATCH, "exploration=noise", "collector=multi_sync", "num_workers=2", "online.steps=120"]
+__all__ = ["forked", "seen"]
 
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    yield
-    assert not multiprocessing.active_children()
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[collection.Step]:
-    """The steps of the runs, as they come."""
-    steps: list[collection.Step] = []
-    original = collection.Workers.__iter__
-
-    def noted(self: collection.Workers) -> Iterator[collection.Step]:
-        for step in original(self):
-            steps.append(collection.Step(step.episode, step.transition.clone(), step.may_save))
-            yield step
-
-    monkeypatch.setattr(collection.Workers, "__iter__", noted)
-    return steps
-
-
-def at_step(count: int, act: Callable[[workers.WorkerSet], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something before the ``count``-th step of a worker set."""
-    original, calls = workers.WorkerSet.next, iter(range(1, 10**6))
-
-    def noted(self: workers.WorkerSet) -> Any:
-        if next(calls) == count:
-            act(self)
-        return original(self)
-
-    monkeypatch.setattr(workers.WorkerSet, "next", noted)
+pytestmark = pytest.mark.usefixtures("forked")
 
 
 def test_a_run_counts_steps_and_updates_as_with_one_environment(place: Path, seen: list[collection.Step]) -> None:
@@ -106,6 +73,37 @@ def test_a_stopped_run_goes_on_from_a_checkpoint_with_other_episodes(place: Path
     assert [step for step, *_ in rows(folder, "eval/return")] == [0, 30, 60, 90, 120]
 
 
+class Constant(torch.nn.Module):
+    """Acts with a parameter, plus a buffer as schedules change them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.0))
+        self.register_buffer("sigma", torch.tensor(0.25))
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return (self.weight + self.sigma).expand(*observation.shape[:-1], 2)
+
+
+def test_the_newest_weights_and_buffers_act_after_the_random_steps() -> None:
+    config = settings("finetune", *TINY, "collector=multi_sync", "online.random_steps=6", "seed=3")
+    OmegaConf.resolve(config)
+    constant = Constant()
+    threads = torch.get_num_threads()
+    with contextlib.closing(LocalWorkers(config, TensorDictModule(constant, ["observation"], ["action"]), 1, 2)) as two:
+        first = [two.next()["action"].clone() for _ in range(2)]  # four of the six steps are left
+        assert len(torch.cat(first).flatten().unique()) == 8
+        for step in range(1, 5):
+            with torch.no_grad():
+                constant.weight.add_(0.125)
+            constant.sigma.mul_(0.5)
+            assert (two.next()["action"] == 0.125 * step + 0.25 * 0.5**step).all()
+        constant.weight.data.fill_(torch.nan)
+        with pytest.raises(ActionError, match=r"^Action \[nan nan\] is not in \[-1, 1\]: it was not sent"):
+            two.next()
+    assert torch.get_num_threads() == threads
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -148,12 +146,12 @@ def test_a_row_is_marked_by_its_age() -> None:
 
 def test_a_watchdog_bites_once_and_only_in_time() -> None:
     bites: list[float] = []
-    dog = Watchdog(0.2, lambda: bites.append(time.monotonic()))
-    with dog:
+    dog = Watchdog(lambda: bites.append(time.monotonic()))
+    with dog.within(0.2):
         pass
-    time.sleep(0.4)
+    time.sleep(0.5)
     assert bites == []
-    with dog:
+    with dog.within(0.2):
         time.sleep(0.6)
     dog.close()
     assert len(bites) == 1

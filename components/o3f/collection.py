@@ -26,9 +26,10 @@ from torchrl.envs import InitTracker, TransformedEnv
 from o3f import build
 from o3f.data import end_episode
 from o3f.envs import check_interface, episode_seed, make_env, make_raw_env
-from o3f.errors import ActionError, EnvironmentFailure
+from o3f.errors import EnvironmentFailure
+from o3f.ray_workers import RayWorkers
 from o3f.signals import StopSignals
-from o3f.workers import WorkerSet, make_worker_set
+from o3f.workers import LocalWorkers, WorkersLost
 
 State = dict[str, int]
 
@@ -161,19 +162,20 @@ class Workers(Collection):
         with contextlib.closing(make_raw_env(build.env_config(config))) as probe:
             check_interface(probe, episode_seed(config.seed, 0))
         self._config, self._actor, self._state, self._buffer = config, actor, state, buffer
-        self._workers = self._start()
+        self._workers: LocalWorkers | RayWorkers | None = None
+        self._losses = 0  # in a row
+        self._begin()
 
-    def _start(self) -> WorkerSet:
+    def _begin(self) -> None:
         self._state["starts"] = self._state.get("starts", 0) + 1
         self._episodes = [Episode() for _ in range(self._config.num_workers)]
         self._sound: set[int] = set()
-        return make_worker_set(self._config, self._actor, self._state["starts"], self._state["step"])
 
     def __iter__(self) -> Iterator[Step]:
         total, workers = self._config.online.steps, self._config.num_workers
         while True:
             for worker, transition in enumerate(self._next().unbind(0)):
-                self._count_failure(worker, transition)
+                self._count(worker, transition)
                 yield Step(self._episodes[worker], transition, may_save=worker == workers - 1)
                 if bool(transition["next", "done"]):
                     self._episodes[worker] = Episode()
@@ -183,40 +185,43 @@ class Workers(Collection):
     def _next(self) -> TensorDictBase:
         while True:
             try:
+                if self._workers is None:
+                    start = LocalWorkers if self._config.collector.kind == "multi_sync" else RayWorkers
+                    self._workers = start(self._config, self._actor, self._state["starts"], self._state["step"])
                 return self._workers.next()
-            except (ActionError, EnvironmentFailure):
-                raise
-            except self._workers.lost as error:
+            except WorkersLost as error:
+                self.close()
                 StopSignals.check_all(self._state["step"], self._state["saved"])  # the signal was for all processes
-                self._restart(error)
+                self._begin_anew(error)
 
-    def _count_failure(self, worker: int, transition: TensorDictBase) -> None:
+    def _count(self, worker: int, transition: TensorDictBase) -> None:
         if isnan(float(transition["next", "reward"])):
             self._state["failures"] = self._state.get("failures", 0) + 1
         elif bool(transition["next", "done"]):
             self._sound.add(worker)
-            if len(self._sound) == self._config.num_workers and self._state.get("lost_in_a_row"):
-                self._state["lost_in_a_row"] = 0
+            if len(self._sound) == self._config.num_workers:
+                self._losses = 0
 
-    def _restart(self, error: Exception) -> None:
-        in_a_row = self._state["lost_in_a_row"] = self._state.get("lost_in_a_row", 0) + 1
+    def _begin_anew(self, error: WorkersLost) -> None:
+        self._losses += 1
         limit = self._config.online.max_env_failures
         what = f"The processes of the environments are lost after step {self._state['step']}: {error}"
-        self._workers.close()
-        if in_a_row >= limit:
+        if self._losses >= limit:
             raise EnvironmentFailure(
-                f"{what}\nThat was time {in_a_row} in a row. Repair what ends them (memory, the environment) and start"
-                " the same command again, or allow more with online.max_env_failures."
+                f"{what}\nThat was time {self._losses} in a row. Repair what ends them (memory, the environment; what"
+                " they printed is above) and start the same command again, or allow more with online.max_env_failures."
             ) from error
         warnings.warn(
-            f"{what}\nThey are started anew, with other episodes. Time {in_a_row} in a row; {limit} end the run.",
+            f"{what}\nThey are started anew, with other episodes. Time {self._losses} in a row; {limit} end the run.",
             RuntimeWarning,
             stacklevel=2,
         )
         for episode in self._episodes:
             episode.cut(self._buffer)
-        self._workers = self._start()
+        self._begin()
 
     def close(self) -> None:
         """End the processes."""
-        self._workers.close()
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None

@@ -1,24 +1,26 @@
-"""Environments in processes of their own: TorchRL's collectors, with a limit of time and errors that name the cause."""
+"""Environments in processes of their own on this machine: TorchRL's collector, made to survive dead and hung ones.
+
+The workers act on the CPU with a copy of the actor in memory that all processes share. It is brought up to date before
+each step, while they wait, so nothing is sent and no answer is waited for.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 import threading
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -29,10 +31,16 @@ from o3f import build
 from o3f.envs import EnvConfig, make_gym_env
 from o3f.envs.wrappers import Env, Reset, Step, Wrapper
 from o3f.errors import ActionError, EnvironmentFailure
-from o3f.optional import optional
+from o3f.watchdog import Watchdog
 
-#: What ends a run, in the words of the process where it happened.
-_FATAL = {error.__name__: error for error in (ActionError, EnvironmentFailure)}
+START = 300.0
+"""Seconds that the processes have to start."""
+
+_KNOWN = {error.__name__: error for error in (ActionError, EnvironmentFailure)}
+
+
+class WorkersLost(RuntimeError):
+    """A worker is dead, or there was no answer in time: the others are of no use any more."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +52,33 @@ class WorkerEnv:
         seed: of its episodes and of the process's random streams.
         max_failures: of the environment in a row.
         tracked: whether the actor asks for ``is_init``.
-        notes: file for what ends the run; None where the launcher passes errors on itself.
+        notes: file for what the environment raises; None where the launcher passes errors on itself.
     """
 
     config: EnvConfig
     seed: int
     max_failures: int
     tracked: bool
-    notes: str | None
+    notes: str | None = None
 
     def __call__(self) -> EnvBase:
-        """Make it; Ctrl-C is left to the process of the run, which ends this one."""
+        """Make it. Ctrl-C is left to the process of the run, which ends this one; without it, this one ends itself."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         env = make_gym_env(self.config, seed=self.seed, max_failures=self.max_failures)
         if self.notes is not None:
             env = Noting(env, Path(self.notes))
         wrapped = GymWrapper(env, device="cpu")
         build.seed_streams(self.seed)
         return TransformedEnv(wrapped, InitTracker()) if self.tracked else wrapped
+
+
+def _end_with_parent() -> None:
+    """TorchRL's own way out needs a step that ends."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 class Noting(Wrapper):
@@ -91,137 +107,118 @@ class Noting(Wrapper):
             raise
 
 
-class Watchdog:
-    """Calls a function, once, while a ``with`` block takes longer than it may.
+def raise_noted(folder: Path) -> None:
+    """Raise what a worker's environment has raised, if any did: our own errors as such, others as RuntimeError."""
+    for file in sorted(folder.iterdir()):
+        kind, _, message = file.read_text(encoding="utf-8").partition("\n")
+        raise _KNOWN[kind](message) if kind in _KNOWN else RuntimeError(f"worker {file.name}: {kind}: {message}")
+
+
+class Acting:
+    """Acts with a module; TorchRL would send the weights of one that it knows as such, by queues and threads.
 
     Args:
-        seconds: that the block may take.
-        bite: what to call, from another thread.
+        module: with parameters and buffers in shared memory.
     """
 
-    def __init__(self, seconds: float, bite: Callable[[], None]) -> None:
-        self._seconds, self._bite = seconds, bite
-        self._deadline = inf
-        self._closed = threading.Event()
-        self.bitten = False
-        threading.Thread(target=self._watch, daemon=True).start()
+    def __init__(self, module: TensorDictModuleBase) -> None:
+        self.module = module
 
-    def _watch(self) -> None:
-        while not self._closed.wait(min(1.0, self._seconds / 4)):
-            if time.monotonic() > self._deadline:
-                self.bitten, self._deadline = True, inf
-                self._bite()
-
-    def __enter__(self) -> None:
-        self._deadline = time.monotonic() + self._seconds
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._deadline = inf
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._closed.set()
+    def __call__(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the action."""
+        result: TensorDictBase = self.module(tensordict)
+        return result
 
 
-class WorkerSet(ABC):
-    """Processes that take a step each, whenever they are asked.
+class LocalWorkers:
+    """Processes of this machine that take a step each, whenever they are asked.
 
-    Attributes:
-        lost: what :meth:`next` raises where one of them is dead.
+    Args:
+        config: a fine-tuning configuration.
+        actor: that collects.
+        start: number of this start, so that no two play the same episodes.
+        step: of the run, for ``online.random_steps``.
+
+    Raises:
+        WorkersLost: a process died, or they needed more than :data:`START` seconds.
     """
 
-    lost: tuple[type[Exception], ...] = (RuntimeError, OSError, EOFError, ValueError)
-
-    def __init__(self, collector: Any, timeout: float) -> None:
-        self._collector = collector
-        self._steps = iter(collector)
-        self._timeout = timeout
-        self._watchdog = Watchdog(timeout, self._kill)
+    def __init__(self, config: DictConfig, actor: TensorDictModuleBase, start: int, step: int) -> None:
+        self._timeout = config.collector.timeout
+        self._actor, self._acting = actor, copy.deepcopy(actor).cpu().share_memory()
+        self._threads = torch.get_num_threads()  # TorchRL sets others for this process, too
+        self._before = set(multiprocessing.active_children())
+        self._notes = Path(tempfile.mkdtemp(prefix="o3f-workers-"))
+        self._watchdog = Watchdog(self._kill)
+        self._collector: Any = None
+        try:
+            with self._watchdog.within(START):
+                self._collector = MultiSyncCollector(
+                    worker_envs(config, actor, start, self._notes),
+                    Acting(self._acting),
+                    trust_policy=True,
+                    **collector_options(config, step),
+                    policy_device="cpu",
+                    num_threads=self._threads,
+                    num_sub_threads=1,
+                    cat_results="stack",
+                    auto_register_policy_transforms=False,
+                )
+        except BaseException as error:
+            self.close()
+            if isinstance(error.__cause__, EOFError):
+                raise WorkersLost(str(error)) from error
+            raise
+        self._steps = iter(self._collector)
 
     def next(self) -> TensorDictBase:
-        """Let every worker take one step with the newest weights; returns ``[num_workers, 1]``."""
+        """Let every worker take one step with the newest weights; returns ``[num_workers, 1]``.
+
+        Raises:
+            WorkersLost: one is dead, or they did not all answer within ``collector.timeout`` seconds.
+            EnvironmentFailure: as a worker's environment raised it.
+            ActionError: as a worker's environment raised it.
+        """
+        copy_weights(self._actor, self._acting)
         try:
-            with self._watchdog:
-                self._check_alive()
-                self._collector.update_policy_weights_()
+            with self._watchdog.within(self._timeout):
                 steps: TensorDictBase = next(self._steps)
-        except self.lost as error:
-            self._explain(error)
+        except Exception as error:
+            raise_noted(self._notes)
             if self._watchdog.bitten:
-                raise RuntimeError(f"no answer within {self._timeout:g} seconds (collector.timeout)") from error
+                raise WorkersLost(f"no answer within {self._timeout:g} seconds (collector.timeout)") from error
+            if len(self._processes()) < self._collector.num_workers:
+                raise WorkersLost(str(error)) from error
             raise
         return steps
 
     def close(self) -> None:
         """End the processes, those that do not answer too."""
         self._watchdog.close()
+        if self._watchdog.bitten or (self._collector and len(self._processes()) < self._collector.num_workers):
+            self._kill()
         with contextlib.suppress(Exception):  # whatever is dead already
             self._collector.shutdown()
-
-    @abstractmethod
-    def _kill(self) -> None: ...
-
-    def _check_alive(self) -> None:  # noqa: B027
-        """Raise where a worker is dead: sending weights would wait for its answer."""
-
-    @abstractmethod
-    def _explain(self, error: Exception) -> None:
-        """Raise what a worker has raised, where that ends the run."""
-
-
-class LocalWorkers(WorkerSet):
-    """Processes of this machine."""
-
-    def __init__(self, collector: Any, timeout: float, notes: Path) -> None:
-        super().__init__(collector, timeout)
-        self._notes = notes
-
-    def _kill(self) -> None:
-        for process in self._collector.procs:
-            process.kill()
-
-    def _check_alive(self) -> None:
-        for worker, process in enumerate(self._collector.procs):
-            if not process.is_alive():
-                raise RuntimeError(f"worker {worker} died (exit code {process.exitcode})")
-
-    def _explain(self, error: Exception) -> None:
-        for file in sorted(self._notes.iterdir()):
-            kind, _, message = file.read_text(encoding="utf-8").partition("\n")
-            if kind in _FATAL:
-                raise _FATAL[kind](message) from error
-
-    def close(self) -> None:
-        """End the processes, those that do not answer too."""
-        super().close()
+        self._kill()
+        torch.set_num_threads(self._threads)
         shutil.rmtree(self._notes, ignore_errors=True)
 
-
-class RayWorkers(WorkerSet):
-    """Actors of a Ray cluster."""
-
-    def __init__(self, collector: Any, timeout: float, ours: bool) -> None:
-        self._ray = optional("ray", "ray")
-        self.lost = (*WorkerSet.lost, self._ray.exceptions.RayError)
-        self._ours = ours
-        super().__init__(collector, timeout)
+    def _processes(self) -> list[Any]:
+        return [process for process in multiprocessing.active_children() if process not in self._before]
 
     def _kill(self) -> None:
-        for actor in list(self._collector.remote_collectors):
-            self._ray.kill(actor)
+        for process in self._processes():
+            with contextlib.suppress(ValueError):  # TorchRL has closed it
+                process.kill()
 
-    def _explain(self, error: Exception) -> None:
-        for kind in _FATAL.values():
-            if isinstance(error, kind):
-                raise error
 
-    def close(self) -> None:
-        """End the actors, and Ray where it was started for them."""
-        super().close()
-        if self._ours:
-            self._ray.shutdown()
+@torch.no_grad()
+def copy_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
+    """Copy all parameters and buffers in place, those that schedules change too."""
+    for new, old in zip(source.parameters(), target.parameters(), strict=True):
+        old.copy_(new)
+    for new, old in zip(source.buffers(), target.buffers(), strict=True):
+        old.copy_(new)
 
 
 def worker_seed(seed: int, worker: int, start: int) -> int:
@@ -234,18 +231,11 @@ def worker_seed(seed: int, worker: int, start: int) -> int:
     return int(np.random.SeedSequence([seed, worker, start]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def make_worker_set(config: DictConfig, actor: TensorDictModuleBase, start: int, step: int) -> WorkerSet:
-    """Start the processes that ``collector`` asks for.
-
-    Args:
-        config: a fine-tuning configuration.
-        actor: that collects; its parameters move into memory that the processes share, and stay the same objects.
-        start: number of this start, so that no two play the same episodes.
-        step: of the run, for ``online.random_steps``.
-    """
-    local = config.collector.kind == "multi_sync"
-    notes = Path(tempfile.mkdtemp(prefix="o3f-workers-")) if local else None
-    envs = [
+def worker_envs(
+    config: DictConfig, actor: TensorDictModuleBase, start: int, notes: Path | None = None
+) -> list[WorkerEnv]:
+    """What makes the environment of each worker."""
+    return [
         WorkerEnv(
             build.env_config(config),
             worker_seed(config.seed, worker, start),
@@ -255,57 +245,14 @@ def make_worker_set(config: DictConfig, actor: TensorDictModuleBase, start: int,
         )
         for worker in range(config.num_workers)
     ]
-    options = {
+
+
+def collector_options(config: DictConfig, step: int) -> dict[str, Any]:
+    """What TorchRL's collectors of several environments are told alike."""
+    return {
         "frames_per_batch": config.num_workers,
         "total_frames": 2**62,  # the run counts its steps itself
         "init_random_frames": max(0, config.online.random_steps - step),
-        "policy_device": config.device,
         "env_device": "cpu",
         "storing_device": "cpu",
     }
-    if notes is None:
-        return _ray_workers(config, actor, envs, options)
-    threads = {"num_threads": config.threads or 1, "num_sub_threads": 1}
-    with _nothing_left(notes):
-        collector = MultiSyncCollector(
-            envs, actor, **options, **threads, cat_results="stack", auto_register_policy_transforms=False
-        )
-    return LocalWorkers(collector, config.collector.timeout, notes)
-
-
-@contextlib.contextmanager
-def _nothing_left(notes: Path) -> Iterator[None]:
-    """Kill the processes started in a block that fails: this process would wait for them at its end."""
-    before = set(multiprocessing.active_children())
-    try:
-        yield
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.kill()
-        shutil.rmtree(notes, ignore_errors=True)
-        raise
-
-
-def _ray_workers(
-    config: DictConfig, actor: TensorDictModuleBase, envs: list[WorkerEnv], options: dict[str, Any]
-) -> RayWorkers:
-    ray = optional("ray", "ray")
-    from torchrl.collectors.distributed import RayCollector
-    from torchrl.weight_update import RayWeightSyncScheme
-
-    settings, ours = config.collector, not ray.is_initialized()
-    if ours:
-        address = settings.address or os.environ.get("RAY_ADDRESS")
-        cores = {} if address else {"num_cpus": max(os.cpu_count() or 1, config.num_workers * settings.num_cpus)}
-        ray.init(address=address, include_dashboard=False, **cores)
-    collector = RayCollector(
-        envs,
-        actor,
-        **options,
-        sync=True,
-        num_collectors=config.num_workers,
-        remote_configs={"num_cpus": settings.num_cpus},
-        collector_kwargs={"auto_register_policy_transforms": False},
-        weight_sync_schemes={"policy": RayWeightSyncScheme()},
-    )
-    return RayWorkers(collector, settings.timeout, ours)
