@@ -117,11 +117,11 @@ def launch(runs: Sequence[PlannedRun], prices: dict[str, Prices], pool: Pool, co
     costs = remaining_seconds(runs, prices)
     left = [run for run in runs if not run.finished]
     print(f"{len(runs)} runs, {len(left)} to do, {sum(costs.values()) / 3600:.2f} core-hours", flush=True)
-    if config.launcher is not None:
+    if config.run_launcher is not None:
         complete_by_launcher(
             runs,
-            config.launcher,
-            list(config.launcher_settings),
+            config.run_launcher,
+            list(config.run_launcher_settings),
             lambda: print(f"{sum(each.finished for each in runs)}/{len(runs)} finished", flush=True),
         )
         return

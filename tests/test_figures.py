@@ -20,7 +20,7 @@ from tests.recipe_runs import ROOT, rows, settings
 SIZES = "overrides=['online.steps=200','online.evaluate_every=20']"
 FIGURE = ["figure=controls", "budget=smoke", "arms=[iql_policy,iql_optimistic]", "seeds=1", SIZES]
 HORIZONS = "diagnose_horizons=[1]"
-JOBLIB = ["launcher=joblib", "launcher_settings=['hydra.launcher.n_jobs=2']"]
+JOBLIB = ["run_launcher=joblib", "run_launcher_settings=['hydra.launcher.n_jobs=2']"]
 OPTIMISTIC = "figure.optimistic=[iql_policy]"
 POLICY, O3F = (
     Path(f"runs/smoke-iql_{kind}/halfcheetah-quickstart-iql-{kind}/seed0") for kind in ("policy", "optimistic")
