@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -65,6 +66,7 @@ class WorkerEnv:
         """Make it. Ctrl-C is left to the process of the run, which ends this one; without it, this one ends itself."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked process has the run's own answer
         threading.Thread(target=_end_with_parent, daemon=True).start()
         env = make_gym_env(self.config, seed=self.seed, max_failures=self.max_failures)
         if self.notes is not None:
@@ -187,21 +189,30 @@ class LocalWorkers:
             raise_noted(self._notes)
             if self._watchdog.bitten:
                 raise WorkersLost(f"no answer within {self._timeout:g} seconds (collector.timeout)") from error
-            if len(self._processes()) < self._collector.num_workers:
-                raise WorkersLost(str(error)) from error
+            if ended := self._ended():
+                raise WorkersLost(ended) from error
             raise
         return steps
 
     def close(self) -> None:
         """End the processes, those that do not answer too."""
         self._watchdog.close()
-        if self._watchdog.bitten or (self._collector and len(self._processes()) < self._collector.num_workers):
+        if self._watchdog.bitten or self._ended():
             self._kill()
         with contextlib.suppress(Exception):  # whatever is dead already
             self._collector.shutdown()
         self._kill()
         torch.set_num_threads(self._threads)
         shutil.rmtree(self._notes, ignore_errors=True)
+
+    def _ended(self) -> str:
+        """Which worker has ended, the one that began if known: TorchRL ends the others, and closes some."""
+        codes: dict[int, str] = {}
+        for worker, process in enumerate(self._collector.procs if self._collector else []):
+            with contextlib.suppress(ValueError):
+                if process.exitcode is not None:
+                    codes[process.exitcode] = f"worker {worker} ended (exit code {process.exitcode})"
+        return codes[max(codes, key=lambda code: code not in (0, -signal.SIGTERM))] if codes else ""
 
     def _processes(self) -> list[Any]:
         return [process for process in multiprocessing.active_children() if process not in self._before]
@@ -215,9 +226,10 @@ class LocalWorkers:
 @torch.no_grad()
 def copy_weights(source: torch.nn.Module, target: torch.nn.Module) -> None:
     """Copy all parameters and buffers in place, those that schedules change too."""
-    for new, old in zip(source.parameters(), target.parameters(), strict=True):
-        old.copy_(new)
-    for new, old in zip(source.buffers(), target.buffers(), strict=True):
+    pairs = itertools.chain(
+        zip(source.parameters(), target.parameters(), strict=True), zip(source.buffers(), target.buffers(), strict=True)
+    )
+    for new, old in pairs:
         old.copy_(new)
 
 
