@@ -16,7 +16,16 @@ from torchrl.data import ReplayBuffer
 from o3f.adapters import Agent, check_agent, is_agent, load_agent
 from o3f.algorithms import Learner, make_learner
 from o3f.checkpoint import load_component
-from o3f.data import RewardRule, check_environment, dataset_info, load_file, load_minari, make_buffer, open_dataset
+from o3f.data import (
+    RewardRule,
+    check_environment,
+    check_maze,
+    dataset_info,
+    load_file,
+    load_minari,
+    make_buffer,
+    open_dataset,
+)
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
 from o3f.errors import ConfigError
 from o3f.exploration import coefficients, make_actor
@@ -126,7 +135,8 @@ def buffer(
             open_dataset(config.dataset.id, download=config.dataset.download)
             check_environment(config.dataset.id, recorded)
             rows = load_minari(config.dataset.id, **options)
-    info = dataset_info(rows)
+        info = dataset_info(rows)
+        check_maze(rows, info, recorded, env.observation_keys or ())
     return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **info.changes}
 
 

@@ -8,6 +8,7 @@ from o3f.data.checks import check_dataset, check_environment
 from o3f.data.files import FORMATS, FileDataset, open_file
 from o3f.data.info import DatasetInfo
 from o3f.data.loading import dataset_info, load_file
+from o3f.data.mazes import check_maze
 from o3f.data.minari import load_minari
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter
 from o3f.data.observations import ObservationLayout, observation_layout
@@ -32,6 +33,7 @@ __all__ = [
     "check_action_space",
     "check_dataset",
     "check_environment",
+    "check_maze",
     "dataset_hash",
     "dataset_info",
     "end_episode",
