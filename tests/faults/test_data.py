@@ -148,7 +148,8 @@ def test_f16_a_loader_that_stores_zeros_is_found(episodes: Episodes, monkeypatch
         return {key: 0 * values if key == "action" else values for key, values in read(self, count).items()}
 
     monkeypatch.setattr(Episode, "rows", zeroed)
-    with pytest.raises(RuntimeError, match=r"Row 0 of the buffer is not what 'toy/zeros-v0' holds: 'action' is \[0.0, -0.0\], in ep"):
+    told = r"Row 0 of the buffer is not what 'toy/zeros-v0' holds: 'action' is \[0.0, -0.0\], in ep"
+    with pytest.raises(RuntimeError, match=told):
         load_minari("toy/zeros-v0")
     load_minari("toy/zeros-v0", check=False)
 

@@ -1,6 +1,6 @@
 """Whether positions of a dataset lie in the free cells of an environment's maze.
 
-Mazes of another shape, or the same one in other coordinates, have observations of the same size, and would train quietly.
+Observations of another maze, or of the same one in other coordinates, have the same size, and would train quietly.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_maze(buffer: ReplayBuffer, info: DatasetInfo, env: gymnasium.Env[Any, 
         buffer: with the dataset's rows first; :data:`MOST_ROWS` of them are read.
         info: about the dataset.
         env: the environment.
-        keys: parts that the observations consist of; their first numbers are the position if ``achieved_goal`` is first.
+        keys: parts that the observations consist of; they begin with the position if ``achieved_goal`` is the first.
 
     Raises:
         ValueError: if more than :data:`MOST_IN_WALLS` of the positions lie in walls.
@@ -56,7 +56,7 @@ def check_maze(buffer: ReplayBuffer, info: DatasetInfo, env: gymnasium.Env[Any, 
     share = share_in_walls(rows["observation"][:, :2].numpy(), maze)
     if share > MOST_IN_WALLS:
         raise ValueError(
-            f"{info.dataset_id}: {100 * share:.0f} % of its positions lie in walls of this environment's maze, so it is of another"
-            " maze, or in other coordinates. D4RL's own AntMaze files need task=d4rl/antmaze-umaze-diverse, -medium-diverse"
-            " or -large-diverse; for others state the maze of the data in task.env.kwargs.maze_map."
+            f"{info.dataset_id}: {100 * share:.0f} % of its positions lie in walls of this environment's maze, so it is"
+            " of another maze, or in other coordinates. D4RL's own AntMaze files need task=d4rl/antmaze-umaze-diverse,"
+            " -medium-diverse or -large-diverse; for others state the maze of the data in task.env.kwargs.maze_map."
         )

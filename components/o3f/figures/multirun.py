@@ -27,7 +27,9 @@ def sweeps(runs: Sequence[PlannedRun]) -> list[list[str]]:
             values = groups.setdefault(fixed, {"task": [], "seed": []})
             for name, value in swept.items():
                 values[name] += [value] if value not in values[name] else []
-    return [[*fixed, *(f"{name}={','.join(each)}" for name, each in values.items())] for fixed, values in groups.items()]
+    return [
+        [*fixed, *(f"{name}={','.join(each)}" for name, each in values.items())] for fixed, values in groups.items()
+    ]
 
 
 def complete_by_launcher(
@@ -60,4 +62,4 @@ def complete_by_launcher(
         failed += process.returncode != 0
         report()
     if failed:
-        raise ResourceError(f"{failed} multiruns ended with an error, see above; the same command does what is missing.")
+        raise ResourceError(f"{failed} multiruns ended with errors, see above; the same command does what is missing.")
