@@ -7,8 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 
 from tests.recipe_runs import make_dataset
+
+#: Tests of TorchRL's Hydra tree.
+TREE = ("test_configs", "test_torchrl_examples")
+
+
+@pytest.fixture(autouse=True)
+def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes run without TorchRL's Hydra tree; where a test has imported it, its groups are the whole process's."""
+    if request.module.__name__.rpartition(".")[2] not in TREE:
+        store = ConfigStore.instance()
+        own = {name: node for name, node in store.repo.items() if name in ("hydra", "_dummy_empty_config_.yaml")}
+        monkeypatch.setattr(store, "repo", own)
 
 
 @pytest.fixture(scope="session")

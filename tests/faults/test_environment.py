@@ -312,7 +312,7 @@ def test_f33_a_run_with_poisoned_weights_stops(exploration: str, place: Path, mo
                 parameter.data.fill_(torch.nan)
         return store(transition, rule)
 
-    monkeypatch.setattr(finetune.build, "learner", lambda config: learners.append(build(config)) or learners[0])
+    monkeypatch.setattr(finetune.build, "learner", lambda *given: learners.append(build(*given)) or learners[0])
     monkeypatch.setattr(finetune, "with_rule", poisoned_after_20_steps)
     with pytest.raises((ActionError, RuntimeError), match=r"not in \[-1, 1\]: it was not sent|score NaN"):
         run("finetune", *ONLINE, "task.env.kwargs.share=0", f"exploration={exploration}", "algorithm=iql")
