@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
-import os
-import signal
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchrl
 from tensordict.nn import TensorDictModule
-from torchrl.envs import ParallelEnv
 from torchrl.envs.utils import check_env_specs
 
 from o3f import reporting
@@ -239,52 +232,6 @@ def test_f29_a_run_ends_where_every_episode_fails(place: Path, capsys: pytest.Ca
     assert "failure 2 in a row" in message
     with pytest.raises(ValueError, match=r"online.max_env_failures must be a whole number in \[1, inf\), found 0"):
         run("finetune", *ONLINE, "online.max_env_failures=0")
-
-
-def worker_env(how: str) -> Any:
-    import tests.faulty_envs  # noqa: F401  (registers, in the worker too)
-
-    return make_env(EnvConfig(FAULTY, kwargs={"how": how, "at": 3}), seed=0)
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[ParallelEnv]:
-    """Two environments in processes, for which TorchRL waits two seconds."""
-    monkeypatch.setattr(torchrl._utils, "BATCHED_PIPE_TIMEOUT", 2.0)
-    env = ParallelEnv(2, functools.partial(worker_env, request.param), mp_start_method="fork")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python's, about forking
-        env.reset()
-    processes = [process.pid for process in env._workers]
-    yield env
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    env.is_closed = True  # a closing environment would wait for them
-
-
-def step_three_times(env: ParallelEnv, state: Any) -> None:
-    for _ in range(3):
-        state = env.step(env.rand_action(state))["next"]
-
-
-@pytest.mark.parametrize("workers", ["none"], indirect=True)
-def test_f30_a_dead_worker_is_an_error_within_seconds(workers: ParallelEnv) -> None:
-    step = workers.reset()
-    os.kill(workers._workers[1].pid, signal.SIGKILL)
-    start = time.monotonic()
-    with pytest.raises(RuntimeError, match="worker 1 dead"):
-        step_three_times(workers, step)
-    assert time.monotonic() - start < 3
-
-
-@pytest.mark.parametrize("workers", ["hang"], indirect=True)
-def test_f31_a_hung_worker_is_an_error_after_the_timeout(workers: ParallelEnv) -> None:
-    step = workers.reset()
-    start = time.monotonic()
-    with pytest.raises(RuntimeError, match="time limit"):
-        step_three_times(workers, step)
-    assert 2 < time.monotonic() - start < 4
 
 
 @pytest.mark.parametrize("value", [np.nan, 1.01, -np.inf])
