@@ -217,3 +217,8 @@ def test_missing_package_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(gymnasium, "make", refuse)
     with pytest.raises(ImportError, match=r'pip install "o3f\[robotics\]"'):
         make_env(EnvConfig("Hopper-v5"), seed=0)
+
+
+def test_a_module_that_is_not_found_is_looked_for_in_pythonpath() -> None:
+    with pytest.raises(ImportError, match=r"boat.*export PYTHONPATH"):
+        make_env(EnvConfig("boat:Boat-v0"), seed=0)

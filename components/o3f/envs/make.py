@@ -163,7 +163,8 @@ def make_env(
 
 
 def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
-    if config.id not in gymnasium.registry and importlib.util.find_spec("gymnasium_robotics"):
+    module, _, name = config.id.rpartition(":")
+    if not module and name not in gymnasium.registry and importlib.util.find_spec("gymnasium_robotics"):
         import gymnasium_robotics
 
         gymnasium.register_envs(gymnasium_robotics)
@@ -174,9 +175,10 @@ def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
     except gymnasium.error.UnregisteredEnv as error:
         raise ValueError(_unknown(config.id)) from error
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-        raise ImportError(
-            f'{config.id} needs a package that is not installed ({error}). Try: pip install "o3f[robotics]"'
-        ) from error
+        what = 'Try: pip install "o3f[robotics]"'
+        if module and getattr(error, "name", None) == module.split(".")[0]:
+            what = f"Python looks for {module}.py in the folders of PYTHONPATH: export PYTHONPATH=FOLDER"
+        raise ImportError(f"{config.id} needs a package that is not installed ({error}). {what}") from error
     except TypeError as error:
         raise ValueError(f"{config.id} does not take the arguments {arguments}: {error}") from error
 
