@@ -176,7 +176,7 @@ def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
         raise ValueError(_unknown(config.id)) from error
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         what = 'Try: pip install "o3f[robotics]"'
-        if module and getattr(error, "name", None) == module.split(".")[0]:
+        if module and importlib.util.find_spec(module.split(".")[0]) is None:
             what = f"Python looks for {module}.py in the folders of PYTHONPATH: export PYTHONPATH=FOLDER"
         raise ImportError(f"{config.id} needs a package that is not installed ({error}). {what}") from error
     except TypeError as error:
