@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
@@ -16,7 +16,6 @@ from o3f.adapters import load_agent
 from o3f.algorithms import Learner
 from o3f.config import recipe, require_range
 from o3f.evaluation import evaluate
-from o3f.exploration import make_actor
 from o3f.files import write_text
 from o3f.modules import GaussianCandidates, OptimisticActor
 from o3f.reporting import summarise
@@ -64,14 +63,10 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
 
 
 def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:
-    """The choice the run collected with; O3F's where it collected in another way, or not at all."""
-    exploration = trained.get("exploration") or {"kind": "offline"}
-    if "candidates" not in exploration:
-        return OptimisticActor(learner.policy, learner.critic, sigma=trained.task.sigma, optimistic_eval=True)
-    actor = make_actor(learner.policy, learner.critic, exploration, learner.policy.spec["action"])
-    chooser = cast(OptimisticActor, actor)
-    chooser.optimistic_eval = True
-    return chooser
+    """The choice the run collected with, also where nothing is explored."""
+    actor = build.chooser(trained, learner)
+    actor.optimistic_eval = True
+    return actor
 
 
 def best_of_n(trained: DictConfig, learner: Learner) -> OptimisticActor:

@@ -16,6 +16,8 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from o3f import build, export
+from o3f.adapters import load_agent
+from o3f.algorithms import Learner
 from o3f.behaviours import gaussian_mlp_from_actor
 from o3f.config import recipe, require
 from o3f.optional import optional
@@ -34,9 +36,15 @@ def main(config: DictConfig) -> None:
         export_folder(config, target)
 
 
+def load_run(config: DictConfig) -> tuple[DictConfig, Learner]:
+    """Return the run's settings and its learner."""
+    agent = None if config.agent is None else load_agent(config.agent)
+    return build.load_run(config.run, config.checkpoint, agent)
+
+
 def export_npz(config: DictConfig, target: Path) -> None:
     """Copy the weights into one file that needs NumPy alone."""
-    trained, learner = build.load_run(config.run, config.checkpoint)
+    trained, learner = load_run(config)
     gaussian_mlp_from_actor(learner.policy).save(target)
     print(f"{target}: {target.stat().st_size / 1000:.0f} kB, the policy of {config.run}")
     print(f"Next: python recipes/collect.py task=custom task.env.id={trained.task.env.id} \\")
@@ -46,7 +54,7 @@ def export_npz(config: DictConfig, target: Path) -> None:
 def export_folder(config: DictConfig, target: Path) -> None:
     """Write weights and programs, read them back, compare them with the run, and only then show the folder."""
     safetensors = optional("safetensors.torch", "export")
-    trained, learner = build.load_run(config.run, config.checkpoint)
+    trained, learner = load_run(config)
     learner.policy.to("cpu")
     interface = export.Interface.of(build.env_config(trained))
     network = export.plain_policy(learner.policy)
@@ -54,7 +62,7 @@ def export_folder(config: DictConfig, target: Path) -> None:
     programs: dict[str, export.PolicyProgram] = {"policy.pt2": export.PolicyProgram(network, interface, limit)}
     actors: dict[str, TensorDictModuleBase] = {"policy.pt2": learner.policy}
     if config.optimistic:
-        actors["optimistic.pt2"] = actor = export.optimistic_actor(trained, learner).to("cpu")
+        actors["optimistic.pt2"] = actor = build.chooser(trained, learner).to("cpu")
         programs["optimistic.pt2"] = export.OptimisticProgram(network, interface, actor)
     observations, source = export.real_observations(trained, learner)
     with export.staged_folder(target) as folder:

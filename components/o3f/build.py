@@ -150,6 +150,14 @@ def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) 
     return Schedule(config.schedule.kind, to, config.schedule.steps, named)
 
 
+def chooser(config: DictConfig, learner: Learner) -> OptimisticActor:
+    """Return the critics' choice that a run collects with; O3F's where it collects in another way, or not at all."""
+    exploration = config.get("exploration") or {}
+    if "candidates" not in exploration:
+        return OptimisticActor(learner.policy, learner.critic, sigma=config.task.sigma)
+    return cast(OptimisticActor, make_actor(learner.policy, learner.critic, exploration, learner.policy.spec["action"]))
+
+
 def change_objective(learner: Learner, actor: TensorDictModuleBase, config: DictConfig) -> None:
     """Install what changes more than acting, where it is asked for.
 

@@ -11,7 +11,7 @@ from o3f.export.contents import (
     max_change,
     normalisation,
 )
-from o3f.export.facts import optimistic_actor, run_facts
+from o3f.export.facts import run_facts
 from o3f.export.folder import check_destination, staged_folder, write_manifest
 from o3f.export.interface import Interface
 from o3f.export.latency import decision_latency, latencies
@@ -37,7 +37,6 @@ __all__ = [
     "latencies",
     "max_change",
     "normalisation",
-    "optimistic_actor",
     "plain_policy",
     "real_observations",
     "run_facts",

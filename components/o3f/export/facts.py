@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig
 
 from o3f.algorithms import Learner
 from o3f.checkpoint import load_metadata
 from o3f.data import open_dataset
-from o3f.exploration import make_actor
 from o3f.files import read_json
 from o3f.logging import read_csv
-from o3f.modules import OptimisticActor
 from o3f.provenance import provenance
 from o3f.run_config import plain
 
@@ -43,15 +41,6 @@ def run_facts(folder: str | Path, which: str, trained: DictConfig, learner: Lear
         "dataset": _dataset(folder),
         "versions": provenance(),
     }
-
-
-def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:
-    """Return the choice that a run collects with; O3F's where it collects in another way, or not at all."""
-    exploration = trained.get("exploration") or {"kind": "offline"}
-    if "num_candidates" not in exploration or exploration["kind"] == "matched_noise":
-        return OptimisticActor(learner.policy, learner.critic, sigma=trained.task.sigma)
-    policy: Any = learner.policy
-    return cast(OptimisticActor, make_actor(policy, learner.critic, exploration, policy.spec["action"]))
 
 
 def scores_at(folder: Path, step: int, episodes: int) -> dict[str, Any] | None:
