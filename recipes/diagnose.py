@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
@@ -69,7 +68,7 @@ def diagnose_run(folder: Path, config: DictConfig) -> tuple[dict[str, float | No
     """Return the figures of one run and the advice that follows from them."""
     trained, learner = build.load_run(folder, config.checkpoint)
     rule, noise = reward_and_noise(trained, learner, config)
-    sigma = config.sigma or sigma_of(trained)
+    sigma = config.sigma or build.sigma_of(trained)
     settings = Settings(
         **{key: config[key] for key in ("states", "every", "candidates", "centre", "horizon", "bootstrap", "seed")},
         sigma=sigma,
@@ -97,14 +96,6 @@ def reward_and_noise(trained: DictConfig, learner: Learner, config: DictConfig) 
         "the run takes the scale of its rewards from the dataset: leave data_rows above 0, or take reward=raw.",
     )
     return (RewardRule() if config.reward == "raw" else rule), noise
-
-
-def sigma_of(trained: DictConfig) -> Any:
-    """Return the sigma that the run collected with; its task's where there is none, or one of latents."""
-    exploration = trained.get("exploration") or {}
-    acts = "sigma" in exploration and exploration.get("candidates") != "latent"
-    sigma = exploration["sigma"] if acts else trained.task.sigma
-    return list(sigma) if isinstance(sigma, ListConfig) else sigma
 
 
 if __name__ == "__main__":

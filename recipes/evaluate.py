@@ -71,7 +71,7 @@ def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:
 
 def best_of_n(trained: DictConfig, learner: Learner) -> OptimisticActor:
     """The best of 100 actions, one of them the policy's own: what is executed never has a lower value than that."""
-    sampler = GaussianCandidates(100, trained.task.sigma, centre="mean", include_base=True)
+    sampler = GaussianCandidates(100, build.sigma_of(trained), centre="mean", include_base=True)
     return OptimisticActor(learner.policy, learner.critic, sampler=sampler, optimistic_eval=True)
 
 

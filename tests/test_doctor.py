@@ -66,8 +66,9 @@ def test_a_check_that_fails_hides_no_other_and_only_the_core_counts() -> None:
 
 
 def test_the_tested_versions_are_those_installed() -> None:
-    minors = {name: ".".join(metadata.version(name).split(".")[:2]) for name in packages.TESTED if name != "python"}
-    assert minors | {"python": ".".join(map(str, sys.version_info[:2]))} == packages.TESTED
+    free = {"python", "numpy", "tensorboard"}  # not bounded to the minor that was tested: newer ones are no fault
+    minors = {name: ".".join(metadata.version(name).split(".")[:2]) for name in packages.TESTED.keys() - free}
+    assert minors == {name: version for name, version in packages.TESTED.items() if name not in free}
 
 
 @pytest.mark.parametrize(

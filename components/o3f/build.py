@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import ReplayBuffer
 
@@ -156,6 +156,14 @@ def chooser(config: DictConfig, learner: Learner) -> OptimisticActor:
     if "candidates" not in exploration:
         return OptimisticActor(learner.policy, learner.critic, sigma=config.task.sigma)
     return cast(OptimisticActor, make_actor(learner.policy, learner.critic, exploration, learner.policy.spec["action"]))
+
+
+def sigma_of(config: DictConfig) -> Any:
+    """Return the sigma that the run collected with; its task's where there is none, or one of latents."""
+    exploration = config.get("exploration") or {}
+    acts = "sigma" in exploration and exploration.get("candidates") != "latent"
+    sigma = exploration["sigma"] if acts else config.task.sigma
+    return list(sigma) if isinstance(sigma, ListConfig) else sigma
 
 
 def change_objective(learner: Learner, actor: TensorDictModuleBase, config: DictConfig) -> None:
