@@ -12,14 +12,16 @@ import torch
 from omegaconf import OmegaConf
 from tensordict.nn import TensorDictModule
 
-from o3f import collection
+from o3f.collection import Step
+from o3f.collection.local_workers import LocalWorkers
+from o3f.collection.watchdog import Watchdog
+from o3f.collection.worker_env import worker_seed
+from o3f.collection.workers import Workers
 from o3f.data import end_episode, make_buffer
 from o3f.data.rows import allocate_rows
 from o3f.envs import episode_seed
 from o3f.errors import ActionError, ConfigError
 from o3f.run_checks import check_online
-from o3f.watchdog import Watchdog
-from o3f.workers import LocalWorkers, worker_seed
 from tests.faults.test_config import assert_refused
 from tests.recipe_runs import TINY, part, rows, run, run_stopped, settings
 from tests.workers import TWO, forked, seen
@@ -29,7 +31,7 @@ __all__ = ["forked", "seen"]
 pytestmark = pytest.mark.usefixtures("forked")
 
 
-def test_a_run_counts_steps_and_updates_as_with_one_environment(place: Path, seen: list[collection.Step]) -> None:
+def test_a_run_counts_steps_and_updates_as_with_one_environment(place: Path, seen: list[Step]) -> None:
     first = run("finetune", *TWO, "name=first")
     # Rows are those of the steps, in their order, each with its own next observation.
     stored = part(first, "buffer")["rows"]
@@ -54,9 +56,9 @@ def test_a_run_counts_steps_and_updates_as_with_one_environment(place: Path, see
     assert len(starts) == 4  # episodes all differ
 
 
-def test_a_stopped_run_goes_on_from_a_checkpoint_with_other_episodes(place: Path, seen: list[collection.Step]) -> None:
+def test_a_stopped_run_goes_on_from_a_checkpoint_with_other_episodes(place: Path, seen: list[Step]) -> None:
     """Kept: weights, rows, counters. Lost: the episodes under way."""
-    run_stopped(collection.Workers, "_next", 26, *TWO, "online.checkpoint_every=20")
+    run_stopped(Workers, "_next", 26, *TWO, "online.checkpoint_every=20")
     folder = Path("runs/default/Reacher-v5-sac-noise/seed0")
     saved = part(folder, "state")
     assert saved == {"step": 40, "episode": 0, "saved": 40, "starts": 1}

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from o3f import collection
-from o3f.workers import LocalWorkers
+from o3f.collection import Step
+from o3f.collection.local_workers import LocalWorkers
+from o3f.collection.workers import Workers
 from tests.recipe_runs import SCRATCH, TINY
 
 TWO = [*TINY, *SCRATCH, "exploration=noise", "collector=multi_sync", "num_workers=2", "online.steps=120"]
@@ -26,17 +27,17 @@ def forked() -> Iterator[None]:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[collection.Step]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """The steps of the runs, as they come."""
-    steps: list[collection.Step] = []
-    original = collection.Workers.__iter__
+    steps: list[Step] = []
+    original = Workers.__iter__
 
-    def noted(self: collection.Workers) -> Iterator[collection.Step]:
+    def noted(self: Workers) -> Iterator[Step]:
         for step in original(self):
-            steps.append(collection.Step(step.episode, step.transition.clone(), step.may_save))
+            steps.append(Step(step.episode, step.transition.clone(), step.may_save))
             yield step
 
-    monkeypatch.setattr(collection.Workers, "__iter__", noted)
+    monkeypatch.setattr(Workers, "__iter__", noted)
     return steps
 
 

@@ -47,7 +47,7 @@ class StopSignals:
             again = f"; {step - saved} steps after it will be done again" if step > saved else ""
             raise Stopped(
                 f"stopped by {self.received.name} after step {step}. The same command goes on from"
-                f" {f'the checkpoint of step {saved}' if saved else 'the start'}{again}, with the same result.",
+                f" {f'the checkpoint of step {saved}' if saved else 'the start'}{again}.",
                 self.received,
             )
 

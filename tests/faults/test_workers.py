@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from o3f import collection
+from o3f.collection import Step
+from o3f.collection.noting import raise_noted
 from o3f.errors import EnvironmentFailure
-from o3f.workers import raise_noted
 from recipes import finetune
 from tests import recipe_runs as runs
 from tests.faulty_envs import Faulty
@@ -36,7 +36,7 @@ def kill_one(workers: Any) -> None:
 
 @pytest.mark.usefixtures("forked")
 def test_f30_a_killed_worker_costs_its_episode_and_the_newest_weights_act_in_the_new_ones(
-    place: Path, seen: list[collection.Step], monkeypatch: pytest.MonkeyPatch
+    place: Path, seen: list[Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the tenth pair of steps one is killed; after 19 of the new ones, the policy is set to 0.
 

@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
+from o3f.collection.watchdog import Watchdog
+from o3f.collection.worker_env import WorkersLost, collector_options, worker_envs
 from o3f.optional import optional
-from o3f.watchdog import Watchdog
-from o3f.workers import WorkersLost, collector_options, worker_envs
 
 
 class RayWorkers:

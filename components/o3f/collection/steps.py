@@ -1,0 +1,74 @@
+"""What a collection yields: a step of an environment, and the episode that it belongs to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple
+
+from tensordict import TensorDictBase
+from torchrl.data import ReplayBuffer
+
+from o3f.data import end_episode
+
+State = dict[str, int]
+
+
+@dataclass
+class Episode:
+    """The episode that a worker is playing.
+
+    Attributes:
+        total: the raw rewards so far.
+        length: steps so far.
+        row: the buffer's count of rows written when its newest one was.
+    """
+
+    total: float = 0.0
+    length: int = 0
+    row: int = 0
+
+    def add(self, reward: float, row: int) -> None:
+        """Count a step that was stored."""
+        self.total, self.length, self.row = self.total + reward, self.length + 1, row
+
+    def cut(self, buffer: ReplayBuffer) -> None:
+        """Mark its newest row as the end of a truncated episode."""
+        if self.length:
+            end_episode(buffer, buffer.write_count - self.row)
+
+
+class Step(NamedTuple):
+    """One step of one environment.
+
+    Attributes:
+        episode: that it belongs to, without it.
+        transition: ``[1]``; its reward is NaN where the environment failed, and there is nothing to store.
+        may_save: whether a run can be resumed from here.
+    """
+
+    episode: Episode
+    transition: TensorDictBase
+    may_save: bool
+
+
+class Collection(ABC):
+    """Steps of environments, for use in a ``with`` block that ends what was started."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Step]:
+        """Yield a step after the other, as many as ``online.steps`` asks for."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End processes and close environments."""
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
