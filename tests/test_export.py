@@ -30,6 +30,7 @@ from o3f.files import sha256
 from o3f.modules import OptimisticActor
 from recipes import export as recipe
 from tests.recipe_runs import SHORT, run, settings
+from tests.test_docs import blocks
 
 O, A = 5, 2  # noqa: E741
 LOW, HIGH = np.array([-3.0, 0.0], np.float32), np.array([1.0, 10.0], np.float32)
@@ -276,6 +277,25 @@ def test_it_loads_without_this_package_as_the_card_says(exported: tuple[Path, Pa
     torch.testing.assert_close(by_hand, expected, rtol=0, atol=1e-5)
     assert chosen.shape == expected.shape
     assert (chosen - expected).abs().min() > 0
+
+
+def test_the_page_on_exporting_plays_an_episode(
+    exported: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, folder = exported
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    for code in blocks(Path(__file__).parents[1] / "docs" / "export.md"):
+        exec(code, names)
+    _, agent = build.load_run(trained)
+    env = gymnasium.make("Reacher-v5")
+    (observation, _), total, ended = env.reset(seed=0), 0.0, False
+    while not ended:
+        row = torch.as_tensor(observation, dtype=torch.float32).unsqueeze(0)
+        observation, reward, _, ended, _ = env.step(deterministic(agent.policy, row)[0].numpy())
+        total += float(reward)
+    assert float(capsys.readouterr().out) == pytest.approx(total, abs=1e-3)
+    assert names["action"].shape == (1, 2)
 
 
 def test_weights_fill_a_plain_perceptron(exported: tuple[Path, Path]) -> None:

@@ -134,7 +134,7 @@ def _inputs(manifest: Mapping[str, Any]) -> str:
 
 def _optimistic(manifest: Mapping[str, Any]) -> str:
     program = manifest["programs"]["optimistic.pt2"]
-    shapes = ", ".join(f"`{name}` {value['shape']}" for name, value in program["inputs"].items())
+    shapes = ", ".join(f"`{name}` [{', '.join(map(str, value['shape']))}]" for name, value in program["inputs"].items())
     return (
         "`optimistic.pt2` is for a robot that goes on learning: of candidates around the policy's action it returns the"
         f" one that the critics rank highest. Call `{program['call']}` with {shapes}; all but the observation and the"
