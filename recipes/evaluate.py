@@ -14,6 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from o3f import build
 from o3f.adapters import load_agent
 from o3f.algorithms import Learner
+from o3f.checkpoint import FOLDERS, load_metadata
 from o3f.config import recipe, require_range
 from o3f.evaluation import evaluate
 from o3f.files import write_text
@@ -59,11 +60,13 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
         acting[name] = {**summarise(evaluation, trained), **returns}
         if config.video is not None:
             record_video(actor, env, Path(config.video) / f"{name}.mp4", seed=config.seed)
-    return {"checkpoint": config.checkpoint, "episodes": config.episodes, "seed": config.seed, "acting": acting}
+    step = load_metadata(folder / FOLDERS[config.checkpoint])["step"]
+    asked = {key: config[key] for key in ("checkpoint", "episodes", "seed")}
+    return {**asked, "step": step, "acting": acting}
 
 
 def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:
-    """The choice the run collected with, also where nothing is explored."""
+    """The choice the run collected with, around the policy's deterministic action: evaluations draw no sample of it."""
     actor = build.chooser(trained, learner)
     actor.optimistic_eval = True
     return actor

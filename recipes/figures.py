@@ -27,9 +27,10 @@ from o3f.figures.multirun import complete_by_launcher
 from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, plan, task_settings, with_bases
 from o3f.figures.plateau import plateau_section
 from o3f.figures.quantities import QUANTITIES
-from o3f.figures.report import write_report
+from o3f.figures.report import check_keeps, write_report
 from o3f.figures.results import read_results
 from o3f.optional import optional
+from o3f.run_config import plain
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -46,18 +47,20 @@ def main(config: DictConfig) -> None:
     if config.dry_run:
         show_plan(runs, remaining_seconds(runs, prices), config.jobs)
         return
+    check_keeps(folder, config.figure.name, runs)
     evaluated = [run for run in runs if run.arm in config.figure.optimistic]
+    asking = plain(OmegaConf.load(CONF / "diagnose.yaml"))
     if config.launch:
         provide_datasets(config, runs)
         launch(runs, prices, Pool(config.jobs, folder / "logs"), config)
         evaluate_optimistically(evaluated, config.budget.optimistic_episodes, config.jobs)
-        diagnose_pretrained(runs, config.diagnose_horizons, config.jobs)
+        diagnose_pretrained(runs, config.diagnose_horizons, config.jobs, asking)
     results = [each for each in read_results(known, bases(config)) if each.run.arm in arms]
     require(bool(results), "no run of this figure is finished: leave launch=false out to start them.")
     extra = [
         *optimistic_section(evaluated, config),
         *plateau_section(runs, config),
-        *diagnosis_section(results, config),
+        *diagnosis_section(results, config, asking),
     ]
     report = write_report(folder, runs, results, config, command("figures", *given_overrides()), extra)
     print(f"{report}: table; beside it the picture and the figures of every seed")
@@ -72,6 +75,10 @@ def check(config: DictConfig) -> None:
     for horizon in config.diagnose_horizons:
         require_range({"diagnose_horizons": horizon}, "diagnose_horizons", "[1, inf)", integer=True)
     check_keys([config.primary], QUANTITIES, "primary")
+    require(
+        not any(each.startswith("exploration.sigma") for each in config.overrides),
+        "overrides: exploration.sigma would not hold for every arm. Give task.sigma, which all arms go by.",
+    )
     for name, sizes in config.budget.sizes.items():
         require_range(config, f"budget.sizes.{name}.seeds", "[1, inf)", integer=True)
         for price in sizes.seconds:

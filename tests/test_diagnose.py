@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -335,6 +336,33 @@ def test_action_noise_is_the_distance_to_the_mean_action() -> None:
 def test_environments_that_cannot_be_set_to_a_state_are_refused(config: EnvConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_restores(config, seed=0)
+
+
+class Remembering(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Pays once an episode, in its twelfth step: no state of MuJoCo says whether it has paid."""
+
+    def reset(self, **options: Any) -> Any:
+        self.steps = 0
+        return self.env.reset(**options)
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        observation, reward, *rest = self.env.step(action)
+        return observation, float(reward) + (self.steps == 12), *rest
+
+
+def test_an_environment_that_remembers_something_beside_its_state_is_refused_later() -> None:
+    """Its first steps say nothing of that; each visited state is compared with what the episode then did."""
+    gymnasium.register(
+        "toy/Remembering-v0", lambda **_: Remembering(gymnasium.make("Reacher-v5")), max_episode_steps=50
+    )
+    config = EnvConfig("toy/Remembering-v0")
+    check_restores(config, seed=0)
+    states = visited_states(make_policy(10, 2), config, count=20, every=1, seed=0)
+    met = [next(states) for _ in range(12)]  # before the twelfth step
+    assert len({state.seed for state in met}) == 1
+    with pytest.raises(ConfigError, match="remembers something beside"):
+        next(states)
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,28 @@ def test_matched_arms_go_as_far_as_a_hundred_candidates() -> None:
     assert run.config.exploration.num_candidates == 10
 
 
+def test_a_finished_run_of_other_settings_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["figures", "budget=smoke", "seeds=1"]
+    (run,) = planned(settings(*command), "iql_noise")
+    pretend(run, step=100, done=True)
+    written = OmegaConf.to_container(run.config)
+    assert isinstance(written, dict)
+    del written["online"]["distil_weight"]  # of a version that did not have it yet
+    OmegaConf.save(OmegaConf.create({**written, "threads": 7}), run.path / "config.yaml")
+    assert planned(settings(*command), "iql_noise")[0].finished
+    changed = "overrides=['online.steps=50','task.sigma=0.05']"
+    with pytest.raises(
+        ConfigError, match=r"(?s)finished, with other.*exploration.sigma: 0.1 -> 0.05.*online.steps: 100 -> 50"
+    ):
+        planned(settings(*command, changed), "iql_noise")
+    assert not planned(settings(*command, changed, "prefix=other"), "iql_noise")[0].finished
+    with pytest.raises(ConfigError, match=r"Give task.sigma"):
+        figures.check(settings(*command, "overrides=['exploration.sigma=0.05']"))
+    with pytest.raises(ConfigError, match="Did you mean iql_noise"):
+        figure_arms(settings(*command, "figure.optimistic=[iql_nois]"))
+
+
 def test_no_run_waits_for_the_pretraining_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, second, other = planned(

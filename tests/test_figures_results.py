@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -11,12 +12,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.errors import ResourceError
+from o3f.errors import ConfigError, ResourceError
 from o3f.figures import diagnoses, launch, plateau, plot
 from o3f.figures.evaluations import scores
 from o3f.figures.plan import PlannedRun
 from o3f.figures.quantities import Series, quantities
-from o3f.figures.report import dataset_line
+from o3f.figures.report import check_keeps, dataset_line
 from o3f.figures.results import Result, aggregate, compare, headline, read_results
 from o3f.figures.tables import aggregate_table, arms_table, comparisons_table, curves_csv, rows_csv
 from o3f.logging import RunLogger
@@ -41,11 +42,11 @@ GAINS = {"o3f": [10.0, 20.0, 20.0, 15.0, 10.0], "noise": [5.0, 15.0, 10.0, 15.0,
 HALF_WIDTH = 2.776445 * 12.5**0.5 / 5**0.5
 
 
-def result(arm: str, seed: int, gain: float, task: str = "a", start: str = "one") -> Result:
+def result(arm: str, seed: int, gain: float, task: str = "a", start: str = "one", data: str = "hash") -> Result:
     config = OmegaConf.create({"online": {"steps": 100}})
     run = PlannedRun(task, arm, seed, (), Path("nowhere", arm, str(seed)), config, f"{start}-{seed}")
     series = Series({0: 40.0, 50: 40.0 + gain, 100: 40.0 + gain}, {30: 20.0 + gain, 35: 30.0 + gain, 90: 50.0}, 100)
-    return Result(run, series, quantities(series, None))
+    return Result(run, series, quantities(series, None), (run.pretraining, data))
 
 
 def results(seeds: int) -> list[Result]:
@@ -70,6 +71,8 @@ def test_only_seeds_in_both_arms_count_and_few_of_them_have_no_interval() -> Non
     assert compare(results(5)[:5], [("o3f", "noise")], "gain") == []
     others = [result("o3f", 0, 1.0), result("noise", 0, 2.0, start="two")]
     assert not compare(others, [("o3f", "noise")], "gain")[0].same_agent
+    others = [result("o3f", 0, 1.0), result("noise", 0, 2.0, data="made anew")]
+    assert not compare(others, [("o3f", "noise")], "gain")[0].same_agent
 
 
 def test_the_tables_by_hand() -> None:
@@ -81,6 +84,9 @@ def test_the_tables_by_hand() -> None:
     assert few.endswith("| descriptive |\n")
     assert "±" not in few + arms_table(results(4), SETTINGS)
     assert "| a | O3F | 5 | 40.0 ± 0.0 | 15.0 ± " in arms_table(results(5), SETTINGS)
+    assert "nan" not in arms_table(results(5), SETTINGS)  # no dip without an arm to measure it against
+    partly = [*results(5)[:4], replace(results(5)[4], values={**results(5)[4].values, "final": float("nan")})]
+    assert arms_table(partly, SETTINGS).count(" 56.2 | ") == 1  # of 50, 60, 60, 55, and without an interval
     assert "No pair" in comparisons_table(results(5)[:5], SETTINGS)
 
 
@@ -102,6 +108,16 @@ def test_the_csv_files_have_every_seed() -> None:
         ["rollout/return", "40.0", "40.0"],
         ["rollout/return", "90.0", "50.0"],
     ]
+
+
+def test_a_report_of_other_runs_is_not_written_over(tmp_path: Path) -> None:
+    runs = [each.run for each in results(2)]
+    check_keeps(tmp_path, "f", runs)  # there is none yet
+    (tmp_path / "f.csv").write_text(rows_csv(results(2)))
+    check_keeps(tmp_path, "f", [*runs, result("o3f", 2, 0.0).run])
+    for fewer in (runs[1:], [result(run.arm, run.seed, 0.0, "b").run for run in runs]):
+        with pytest.raises(ConfigError, match=r"runs that this command leaves out \(a .*Give output=FOLDER"):
+            check_keeps(tmp_path, "f", fewer)
 
 
 def test_means_over_tasks_and_the_headlines_three_readings() -> None:
@@ -141,6 +157,7 @@ def made_run(folder: Path, arm: str, score: float, done: bool = True) -> Planned
         logger.log(10, {"eval/return": 2 * score, "eval/score": score, "rollout/return": 60.0})
     if done:
         (folder / arm / "done.json").write_text("{}")
+        (folder / arm / "env.json").write_text("{}")
     config = OmegaConf.create({"online": {"steps": 100}, "task": {"score": {"min": 0.0, "max": 200.0}}})
     return PlannedRun("a", arm, 0, (), folder / arm, config, "one")
 
@@ -169,16 +186,19 @@ def test_failed_runs_do_not_stop_the_others_and_are_named(tmp_path: Path, monkey
 
 
 def test_an_evaluation_counts_if_it_is_of_so_many_episodes_with_the_choice(tmp_path: Path) -> None:
+    (tmp_path / "done.json").write_text('{"step": 7}')
     assert scores(tmp_path, 2) is None
     file = tmp_path / "evaluation.json"
     file.write_text('{"checkpoint": "latest", "episodes": 2, "acting": {"policy": {"return": 1.0, "score": 5.0}}}')
     assert scores(tmp_path, 2) is None
     acting = '{"policy": {"score": 5.0}, "optimistic": {"score": 7.0}, "best_of_n": {"score": 6.0}}'
-    file.write_text(f'{{"checkpoint": "latest", "episodes": 2, "acting": {acting}}}')
+    good = f'{{"checkpoint": "latest", "episodes": 2, "seed": 2000, "step": 7, "acting": {acting}}}'
+    file.write_text(good)
     assert scores(tmp_path, 2) == (5.0, 7.0, 6.0)
     assert scores(tmp_path, 3) is None
-    file.write_text(file.read_text().replace("latest", "best"))
-    assert scores(tmp_path, 2) is None
+    for asked, other in (("latest", "best"), ("2000", "1000"), ('"step": 7', '"step": 5')):
+        file.write_text(good.replace(asked, other))
+        assert scores(tmp_path, 2) is None, other
 
 
 def test_a_run_without_data_says_so() -> None:
@@ -214,17 +234,23 @@ def test_diagnoses_stand_beside_what_fine_tuning_did(tmp_path: Path, monkeypatch
         (tmp_path / str(seed)).mkdir()
         advice = "O3F may help: by much." if seed else "No sign that O3F helps: none."
         figures = {"relative_gain": gain, "rank_correlation": None if seed == 1 else 0.1 * seed}
-        (tmp_path / str(seed) / "diagnose-7.json").write_text(json.dumps({"advice": advice, "figures": figures}))
+        asked = {"horizon": 7, "file": "diagnose-7.json", "sigma": None, "run": "this", "threads": 2}
+        report = {"settings": asked, "advice": advice, "figures": figures}
+        (tmp_path / str(seed) / "diagnose-7.json").write_text(json.dumps(report))
     settings = OmegaConf.merge(SETTINGS, {"diagnose_horizons": [5, 7]})
     assert isinstance(settings, DictConfig)
-    (_, _, table) = diagnoses.diagnosis_section(results(5), settings)
+    defaults = {"horizon": 10, "file": "diagnose.json", "sigma": None, "run": "???", "threads": 1}
+    (_, _, table) = diagnoses.diagnosis_section(results(5), settings, defaults)
     (row,) = table.splitlines()[2:]  # none for a horizon without reports
     # Ranks of the gains 2 3 5 1 4, of the differences 3 3 5 1 3: covariance 8, variances 10 and 8.
     assert row.startswith(
         f"| a | 7 | 5 | 4 x O3F may help, 1 x No sign that O3F helps | 0.23 | 3.00 | 5.00 | {8 / 80**0.5:.2f} |"
     )
-    (_, _, table) = diagnoses.diagnosis_section(results(4), settings)
+    (_, _, table) = diagnoses.diagnosis_section(results(4), settings, defaults)
     assert "| 7 | 4 |" in table
     assert table.splitlines()[2].split(" | ")[7] == "-"
+    assert diagnoses.diagnosis_section(results(4), settings, {**defaults, "sigma": 0.1}) == []  # made with others
     settings.diagnose_horizons = []
-    assert diagnoses.diagnosis_section(results(4), settings) == []
+    assert diagnoses.diagnosis_section(results(4), settings, defaults) == []
+    settings.figure.compare = []
+    assert diagnoses.diagnosis_section(results(4), settings, defaults) == []

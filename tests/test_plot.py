@@ -109,3 +109,5 @@ def test_the_line_is_the_mean_and_the_band_the_t_interval_by_hand() -> None:
 
 def test_parts_have_the_means_of_their_episodes() -> None:
     assert in_parts({1: 1.0, 10: 3.0, 11: 7.0, 40: 9.0}, 40, 4) == {10.0: 2.0, 20.0: 7.0, 40.0: 9.0}
+    assert list(in_parts({17: 1.0}, 17, 7)) == [17.0]  # and no part after the last
+    assert list(in_parts({25_000: 1.0}, 25_000, 11)) == [25_000.0]

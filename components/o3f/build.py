@@ -15,7 +15,7 @@ from torchrl.data import ReplayBuffer
 
 from o3f.adapters import Agent, check_agent, is_agent, load_agent
 from o3f.algorithms import Learner, make_learner
-from o3f.checkpoint import load_component
+from o3f.checkpoint import FOLDERS, load_component
 from o3f.data import (
     RewardRule,
     check_environment,
@@ -154,7 +154,7 @@ def chooser(config: DictConfig, learner: Learner) -> OptimisticActor:
     """Return the critics' choice that a run collects with; O3F's where it collects in another way, or not at all."""
     exploration = config.get("exploration") or {}
     if "candidates" not in exploration:
-        return OptimisticActor(learner.policy, learner.critic, sigma=config.task.sigma)
+        return OptimisticActor(learner.policy, learner.critic, sigma=sigma_of(config))
     return cast(OptimisticActor, make_actor(learner.policy, learner.critic, exploration, learner.policy.spec["action"]))
 
 
@@ -215,6 +215,6 @@ def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = No
         " o3f.build.load_run(folder, agent=o3f.adapters.load_agent(NAME)); in evaluate, as agent=NAME.",
     )
     trained = learner(config, agent)
-    check_keys([which], ["latest", "best"], "checkpoint")
-    trained.load_state_dict(load_component(Path(folder, {"latest": "checkpoints", "best": "best"}[which]), "learner"))
+    check_keys([which], FOLDERS, "checkpoint")
+    trained.load_state_dict(load_component(Path(folder, FOLDERS[which]), "learner"))
     return config, trained

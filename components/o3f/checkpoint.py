@@ -32,6 +32,9 @@ from o3f.errors import CheckpointError
 from o3f.files import publish, sha256, write_text
 from o3f.stateful import Stateful, as_stateful
 
+FOLDERS = {"latest": "checkpoints", "best": "best"}
+"""Of a run folder: the newest checkpoints, and the one of fine-tuning's best evaluation."""
+
 _RNG = "rng"
 _STAGE = ".stage"
 _NEWEST = "newest"

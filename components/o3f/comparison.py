@@ -117,10 +117,9 @@ def in_parts(values: Mapping[int, float], steps: float, parts: int = EPISODE_PAR
         >>> in_parts({1: 1.0, 5: 3.0, 12: 5.0}, steps=20, parts=4)
         {5.0: 2.0, 15.0: 5.0}
     """
-    width = steps / parts
     found: dict[float, list[float]] = {}
     for step, value in values.items():
-        found.setdefault(width * ceil(step / width), []).append(value)
+        found.setdefault(steps * ceil(step * parts / steps) / parts, []).append(value)
     return {end: float(np.mean(inside)) for end, inside in sorted(found.items())}
 
 
@@ -173,13 +172,15 @@ def plot_arms(
     """
     figure = optional("matplotlib.figure", "plots").Figure(figsize=(11, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for panel, kind in zip(panels, ("evaluated", "collected"), strict=True):
-        for label, runs in arms.items():
-            draw_mean(panel, [getattr(run, kind) for run in runs], label, confidence=confidence)
-        panel.set_xlabel("online step")
-        panel.grid(alpha=0.3)
+    for label, runs in arms.items():
+        evaluated = [{float(step): value for step, value in run.evaluated.items()} for run in runs]
+        draw_mean(panels[0], evaluated, label, confidence=confidence)
+        collected = [in_parts(run.collected, max(run.evaluated)) for run in runs]
+        draw_mean(panels[1], collected, label, confidence=confidence)
     offline = float(np.mean([run.offline for runs in arms.values() for run in runs]))
     for panel in panels:
+        panel.set_xlabel("online step")
+        panel.grid(alpha=0.3)
         panel.axhline(offline, color="grey", ls="--", lw=1, label="offline agent")
     panels[0].set_title("The trained policy, evaluated")
     panels[0].set_ylabel("return of an episode")

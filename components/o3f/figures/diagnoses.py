@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,32 @@ def report_file(horizon: int) -> str:
     return f"diagnose-{horizon}.json"
 
 
-def diagnose_pretrained(runs: Sequence[PlannedRun], horizons: Sequence[int], jobs: int) -> None:
+def read_report(folder: Path, horizon: int, defaults: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return diagnose's report of a run, None where there is none with these settings.
+
+    Args:
+        folder: of the run.
+        horizon: steps of the rollouts.
+        defaults: diagnose's own settings.
+    """
+    file = folder / report_file(horizon)
+    if not file.exists():
+        return None
+    report, wanted = read_json(file), {**defaults, "horizon": horizon, "file": file.name}
+    same = all(report["settings"].get(key) == value for key, value in wanted.items() if key not in ("run", "threads"))
+    return report if same else None
+
+
+def diagnose_pretrained(
+    runs: Sequence[PlannedRun], horizons: Sequence[int], jobs: int, defaults: Mapping[str, Any]
+) -> None:
     """Diagnose the agents that finished runs began with, where that is not done yet.
 
     Args:
         runs: finished or not.
         horizons: steps of the rollouts, one diagnosis each.
         jobs: processes at a time.
+        defaults: diagnose's own settings.
 
     Raises:
         Stopped: by a signal.
@@ -40,23 +59,26 @@ def diagnose_pretrained(runs: Sequence[PlannedRun], horizons: Sequence[int], job
     """
     folders = {pretrained_folder(run) for run in runs if run.finished} - {None}
     for horizon in horizons:
-        file = report_file(horizon)
-        missing = sorted(folder for folder in folders if folder is not None and not (folder / file).exists())
-        in_shares("diagnose", missing, [f"horizon={horizon}", f"file={file}"], jobs)
+        missing = sorted(each for each in folders if each is not None and read_report(each, horizon, defaults) is None)
+        in_shares("diagnose", missing, [f"horizon={horizon}", f"file={report_file(horizon)}"], jobs)
 
 
-def diagnoses(results: Sequence[Result], task: str, horizon: int) -> dict[int, dict[str, Any]]:
+def diagnoses(
+    results: Sequence[Result], task: str, horizon: int, defaults: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
     """Return diagnose's reports of a task's pre-trained agents by seed, those that are there."""
     found: dict[int, dict[str, Any]] = {}
     for result in results:
         folder: Path | None = pretrained_folder(result.run) if result.run.task == task else None
-        if folder is not None and (folder / report_file(horizon)).exists():
-            found[result.run.seed] = read_json(folder / report_file(horizon))
+        if folder is not None and (report := read_report(folder, horizon, defaults)) is not None:
+            found[result.run.seed] = report
     return found
 
 
-def diagnosis_section(results: Sequence[Result], settings: DictConfig) -> list[str]:
-    """Return a Markdown section for the figure's first comparison; nothing where nothing was diagnosed."""
+def diagnosis_section(results: Sequence[Result], settings: DictConfig, defaults: Mapping[str, Any]) -> list[str]:
+    """Return a Markdown section for the figure's first comparison; nothing where nothing was compared or diagnosed."""
+    if not settings.figure.compare:
+        return []
     first, second = settings.figure.compare[0]
     ours = [each for each in results if each.run.arm == first]
     header = ["task", "horizon", "seeds", "verdicts", "rank correlation", "true gain by spread"]
@@ -64,7 +86,7 @@ def diagnosis_section(results: Sequence[Result], settings: DictConfig) -> list[s
     lines = []
     for task in dict.fromkeys(each.run.task for each in ours):
         for horizon in settings.diagnose_horizons:
-            reports = diagnoses(ours, task, horizon)
+            reports = diagnoses(ours, task, horizon, defaults)
             if reports:
                 lines.append([task, str(horizon), *_cells(reports, results, (first, second), task, settings)])
     if not lines:

@@ -20,6 +20,9 @@ from o3f.run_config import read_settings
 #: Ways of acting in ``evaluation.json``, and their heads in the table.
 ACTING = {"policy": "plain policy", "optimistic": "best of N", "best_of_n": "best of N and the policy's own action"}
 
+EPISODE_SEED = 2_000
+"""Of the episodes; those of a run's own evaluations begin at 1,000."""
+
 
 @dataclass(frozen=True)
 class Agent:
@@ -67,14 +70,15 @@ def evaluate_optimistically(runs: Sequence[PlannedRun], episodes: int, jobs: int
         ResourceError: an evaluation failed.
     """
     missing = [each.folder for each in agents(runs) if scores(each.folder, episodes) is None]
-    in_shares("evaluate", missing, [f"episodes={episodes}", "optimistic=true"], jobs)
+    in_shares("evaluate", missing, [f"episodes={episodes}", f"seed={EPISODE_SEED}", "optimistic=true"], jobs)
 
 
 def scores(folder: Path, episodes: int) -> tuple[float, ...] | None:
     """Return the scores of each of :data:`ACTING` (returns where the task has none); None: not evaluated so."""
     file = folder / "evaluation.json"
     evaluation = read_json(file) if file.exists() else {}
-    asked = {"episodes": episodes, "checkpoint": "latest"}
+    step = read_json(folder / "done.json")["step"]  # an evaluation may have been made before the run was finished
+    asked = {"episodes": episodes, "checkpoint": "latest", "seed": EPISODE_SEED, "step": step}
     if not asked.items() <= evaluation.items() or not set(ACTING) <= set(evaluation["acting"]):
         return None
     figures = [evaluation["acting"][name] for name in ACTING]
@@ -95,5 +99,9 @@ def optimistic_section(runs: Sequence[PlannedRun], settings: DictConfig) -> list
         name = settings.catalogue[label].label if label in settings.catalogue else label
         means = " | ".join(f"{mean:.1f}" for mean in np.mean(found, axis=0))
         lines.append(f"| {task} | {name} | {len(found)} | {means} |")
-    text = f"Means over seeds of {settings.budget.optimistic_episodes} episodes each, other ones than while training."
+    text = (
+        f"Means over seeds of {settings.budget.optimistic_episodes} episodes each, other ones than while training. All"
+        " play from the policy's deterministic action: the candidates lie around it, and not around a sample as while"
+        " collecting."
+    )
     return ["## Exploration, or choice at evaluation?\n", f"{text}\n", "\n".join(lines) + "\n"]

@@ -19,7 +19,7 @@ from o3f.logging import read_csv
 from o3f.modules import matched_sigma
 from o3f.options import check_keys, require
 from o3f.pretraining import ONLINE_KEYS, WATCHING_KEYS, offline_algorithm
-from o3f.run_config import FREE_KEYS, leaves, plain, run_path
+from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
 
 #: Candidates of the arm whose displacement ``matched`` arms have.
 REFERENCE_CANDIDATES = 100
@@ -103,11 +103,12 @@ def figure_arms(config: DictConfig) -> list[str]:
     """Return the names of the arms asked for, in the figure's order.
 
     Raises:
-        ConfigError: an arm, or one that is compared or drawn, is not in the catalogue.
+        ConfigError: an arm, or one that is compared, evaluated or drawn, is not in the catalogue.
     """
     figure = config.figure
     arms = list(config.arms) if config.arms is not None else list(figure.arms)
-    named = [*arms, *figure.arms, *(arm for pair in figure.compare for arm in pair), *(figure.curves or [])]
+    compared = [arm for pair in figure.compare for arm in pair]
+    named = [*arms, *figure.arms, *compared, *figure.optimistic, *(figure.curves or [])]
     check_keys(named, config.catalogue, "arms")
     return arms
 
@@ -130,6 +131,9 @@ def plan(config: DictConfig, arms: Sequence[str], composed: Compose) -> list[Pla
         config: ``conf/figures.yaml``.
         arms: names.
         composed: see :func:`compose_finetune`.
+
+    Raises:
+        ConfigError: a finished run was made with other settings.
     """
     planned = []
     for task in figure_tasks(config):
@@ -149,8 +153,29 @@ def plan(config: DictConfig, arms: Sequence[str], composed: Compose) -> list[Pla
             shared = pretraining_key(settings) or f"{task}-{arm}"
             for seed in range(config.first_seed, config.first_seed + seeds):
                 path = run_path({**settings, "seed": seed})
+                check_finished(path, {**settings, "seed": seed})
                 planned.append(PlannedRun(task, arm, seed, (*overrides, f"seed={seed}"), path, run, f"{shared}-{seed}"))
     return sorted(planned, key=lambda run: run.seed)
+
+
+def check_finished(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a finished run of other settings: it would stand in the figure under these.
+
+    Settings that the run does not know, because a later version added them, are taken to be as they were then.
+
+    Args:
+        path: of the run folder, finished or not, or not there.
+        settings: that the figure would start it with.
+    """
+    if not (path / "done.json").exists():
+        return
+    old = leaves(read_settings(path / "config.yaml"))
+    changed = config_difference(old, {key: value for key, value in leaves(settings).items() if key in old})
+    require(
+        not changed,
+        f"{path} is finished, with other settings than these (then -> now):\n  " + "\n  ".join(changed) + "\n"
+        "Give prefix=NAME to make runs of their own for the new settings, or the old ones.",
+    )
 
 
 def _first_of_each(overrides: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from o3f.figures.quantities import QUANTITIES
 from o3f.figures.results import Result
 from o3f.figures.tables import aggregate_table, arms_table, comparisons_table, curves_csv, rows_csv
 from o3f.files import read_json, write_text
+from o3f.options import require
 
 #: Facts of a run's env.json that are no version and no machine.
 _FACTS = ("seed", "dataset", "dataset_hash")
@@ -68,9 +70,35 @@ def write_report(
     return folder / f"{name}.md"
 
 
+def check_keeps(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
+    """Refuse to write over a report of runs that are not among these: what is there would be lost.
+
+    Args:
+        folder: of the figure.
+        name: of the figure.
+        runs: that the new report is of.
+
+    Raises:
+        ConfigError: it holds others.
+    """
+    file = folder / f"{name}.csv"
+    if not file.exists():
+        return
+    with file.open(encoding="utf-8", newline="") as lines:
+        there = {(row["task"], row["arm"], int(row["seed"])) for row in csv.DictReader(lines)}
+    lost = sorted(there - {(run.task, run.arm, run.seed) for run in runs})
+    some = "; ".join(f"{task} {arm} seed {seed}" for task, arm, seed in lost[:3])
+    require(
+        not lost,
+        f"{folder} has a report with {len(lost)} runs that this command leaves out ({some}{' ...' * (len(lost) > 3)})."
+        " Give output=FOLDER for a report of its own, or the same tasks, arms and seeds and more.",
+    )
+
+
 def _endpoint(settings: DictConfig) -> str:
+    when = "fixed before the runs" if settings.primary == "gain" else "chosen on the command line"
     return (
-        f"Primary endpoint, fixed before the runs: {settings.primary}, the {QUANTITIES[settings.primary]}; intervals"
+        f"Primary endpoint, {when}: {settings.primary}, the {QUANTITIES[settings.primary]}; intervals"
         f" are Student's at {settings.confidence:.0%} over seeds, p is of a sign-flip permutation test."
         " Not corrected for the number of comparisons."
     )
@@ -78,6 +106,9 @@ def _endpoint(settings: DictConfig) -> str:
 
 def _limits(runs: Sequence[PlannedRun], results: Sequence[Result], settings: DictConfig) -> list[str]:
     lines = [f"- {settings.figure.shows}", f"- Not shown: {settings.figure.not_shown}"]
+    absent = [arm for arm in settings.figure.arms if arm not in {run.arm for run in runs}]
+    if absent:
+        lines.append(f"- Arms of this figure that were left out: {', '.join(absent)}.")
     if missing := len(runs) - len(results):
         lines.append(f"- {missing} of {len(runs)} runs are not finished and not in it.")
     few = sorted({each.run.arm for each in results if _count(each, results) < settings.min_seeds})

@@ -10,6 +10,7 @@ import numpy as np
 
 from o3f.figures.plan import PlannedRun
 from o3f.figures.quantities import Series, quantities, read_series
+from o3f.files import read_json
 from o3f.statistics import Interval, interquartile_mean, sign_flip_test, t_interval
 
 
@@ -21,11 +22,13 @@ class Result:
         run: which.
         series: its curves.
         values: by name of :data:`~o3f.figures.quantities.QUANTITIES`.
+        agent: equal where two runs began with one pre-trained agent: its settings, its seed and its data are.
     """
 
     run: PlannedRun
     series: Series
     values: Mapping[str, float]
+    agent: tuple[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,12 @@ def read_results(runs: Sequence[PlannedRun], policies: Mapping[str, str]) -> lis
     series = {run: read_series(run.path, int(run.config.online.steps), reference(run)) for run in runs if run.finished}
     plain = {(run.task, run.arm, run.seed): curves for run, curves in series.items()}
     return [
-        Result(run, curves, quantities(curves, plain.get((run.task, policies.get(run.arm, ""), run.seed))))
+        Result(
+            run,
+            curves,
+            quantities(curves, plain.get((run.task, policies.get(run.arm, ""), run.seed))),
+            (run.pretraining, read_json(run.path / "env.json").get("dataset_hash")),
+        )
         for run, curves in series.items()
     ]
 
@@ -109,7 +117,7 @@ def compare(results: Sequence[Result], pairs: Sequence[Sequence[str]], quantity:
             seeds = sorted(ours.keys() & theirs.keys())
             values = {seed: ours[seed].values[quantity] - theirs[seed].values[quantity] for seed in seeds}
             values = {seed: value for seed, value in values.items() if not isnan(value)}
-            same = all(ours[seed].run.pretraining == theirs[seed].run.pretraining for seed in seeds)
+            same = all(ours[seed].agent == theirs[seed].agent for seed in seeds)
             if values:
                 comparisons.append(Comparison(task, first, second, values, same))
     return comparisons

@@ -42,10 +42,11 @@ def arms_table(results: Sequence[Result], settings: DictConfig) -> str:
     for (task, arm), group in by_arm(results).items():
         cells = []
         for name in QUANTITIES:
-            values = [each.values[name] for each in group]
+            values = [each.values[name] for each in group if not np.isnan(each.values[name])]
             enough = len(values) >= settings.min_seeds
             interval = t_interval(values, settings.confidence) if enough else None
-            cells.append(_number(float(np.mean(values))) + (f" ± {interval.half_width:.1f}" if interval else ""))
+            mean = _number(float(np.mean(values))) if values else "-"
+            cells.append(mean + (f" ± {interval.half_width:.1f}" if interval else ""))
         rows.append([task, settings.catalogue[arm].label, str(len(group)), *cells])
     return _markdown(rows)
 
@@ -72,7 +73,7 @@ def aggregate_table(results: Sequence[Result], settings: DictConfig) -> str:
     for arm in arms:
         rows.append([_label(arm, settings), *(_number(aggregate(results, arm, name)) for name in names)])
     text = _markdown(rows)
-    first, second = settings.figure.compare[0]
+    first, second = settings.figure.compare[0] if settings.figure.compare else ("", "")
     if {first, second} <= set(arms):
         ratios = headline(results, first, second)
         text += f"\n{_label(first, settings)} over {_label(second, settings)}: "
