@@ -120,7 +120,8 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
                     scores = evaluate_and_log(logger, progress, step, learner, config, reward_rule)
                 best.update(step, scores, learner)
             if bool(transition["next", "done"]):
-                logger.log(step, {"rollout/return": episode.total, "rollout/length": episode.length})
+                if stored:
+                    logger.log(step, {"rollout/return": episode.total, "rollout/length": episode.length})
                 state["episode"] += 1
             if step == online.steps or (may_save and step - state["saved"] >= online.checkpoint_every):
                 state["saved"] = step

@@ -16,7 +16,8 @@ def main(config: DictConfig) -> None:
     folders = complete([pretrain(each) for each in lane_configs(config)])
     print(f"Pre-trained: {', '.join(map(str, folders))}")
     found = () if config.num_lanes > 1 else (f"pretrained={folders[0]}",)  # each lane finds its own
-    print(f"Next: {command('finetune', *given_overrides(), *found)}")
+    given = [each for each in given_overrides() if not each.startswith("algorithm.actor_decay_steps=")]  # it is over
+    print(f"Next: {command('finetune', *given, *found)}")
 
 
 if __name__ == "__main__":

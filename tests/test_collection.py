@@ -75,6 +75,16 @@ def test_a_stopped_run_goes_on_from_a_checkpoint_with_other_episodes(place: Path
     assert [step for step, *_ in rows(folder, "eval/return")] == [0, 30, 60, 90, 120]
 
 
+def test_a_run_resumed_at_its_last_step_takes_no_other(place: Path, seen: list[Step]) -> None:
+    folder = run("finetune", *TWO)
+    (folder / "done.json").unlink()  # as a kill right after the last save leaves it
+    seen.clear()
+    run("finetune", *TWO)
+    assert not seen
+    assert part(folder, "learner")["updates"] == part(folder, "state")["step"] == 120
+    assert (folder / "done.json").exists()
+
+
 class Constant(torch.nn.Module):
     """Acts with a parameter, plus a buffer as schedules change them."""
 

@@ -10,6 +10,7 @@ import gymnasium
 import pytest
 import torch
 
+from o3f.modules import Normaliser
 from tests.minari_datasets import datasets_folder, make_episodes, write_dataset
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -40,7 +41,10 @@ def test_the_compose_example_trains_and_fits_on_a_screen(tmp_path: Path, monkeyp
     exec(latent + "SoftUpdate(loss, tau=0.005)\nlosses = loss(buffer.sample())\nacted = actor(buffer[:5])", run)
     assert set(run["losses"].keys()) == set(run["loss"].out_keys)
     assert run["acted"]["action"].abs().max() <= 1
-    assert run["loss"].actor_network.module.normaliser.loc.abs().max() > 0
+    for name in ("actor", "encoder", "decoder", "qvalue", "value"):
+        inside = [each for each in getattr(run["loss"], f"{name}_network").modules() if isinstance(each, Normaliser)]
+        assert inside, name
+        assert all(each.loc.abs().max() > 0 for each in inside), name
 
 
 def test_every_file_and_command_named_exists() -> None:

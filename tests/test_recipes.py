@@ -302,6 +302,16 @@ def test_the_decay_of_pretraining_ends_with_it() -> None:
     decayed, renewed = (part(each, "learner")["optimisers"]["rest"] for each in (pretrained, folder))
     assert decayed["param_groups"][0]["lr"] < 3e-4 * 0.01
     assert renewed["param_groups"][0]["lr"] == 3e-4
+    with pytest.raises(ConfigError, match="no learning rate after the 20 updates"):
+        run("finetune", *TINY, f"pretrained={pretrained}", "algorithm.actor_decay_steps=20", "name=without")
+
+
+def test_a_schedule_of_the_run_before_does_not_go_on(place: Path) -> None:
+    """What holds are the coefficients of the configuration, not where another run's schedule had moved them."""
+    moved = run("finetune", *TINY, "schedule=abrupt", "+schedule.to.algorithm.expectile=0.9", "name=moved")
+    after = run("finetune", *TINY, f"pretrained={moved}", "name=after")
+    found = [float(part(folder, "learner")["loss"]["expectile"]) for folder in (moved, after)]
+    assert found == pytest.approx([0.9, 0.7])
 
 
 def test_how_an_agent_was_watched_makes_it_no_other_agent() -> None:

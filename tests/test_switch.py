@@ -88,6 +88,29 @@ def test_the_update_is_the_same_function_before_and_after_the_switch(name: str) 
     assert straight.updates == switched.updates == 6
 
 
+def test_what_the_targets_choose_with_follows_the_schedule() -> None:
+    learner = make("iql")
+    exploration = {"kind": "optimistic", "candidates": "gaussian", "num_candidates": 10, "sigma": 0.2, "omega": 0.0}
+    exploration |= {"centre": "sample", "include_base": False, "clip_margin": 0.0}
+    exploration |= {"max_displacement": None, "max_change": None, "veto": None}
+    to = {"algorithm": {}, "exploration": {"sigma": 0.01, "omega": 0.5}}
+    config = OmegaConf.create(
+        {
+            "schedule": {"kind": "abrupt", "steps": 3, "to": to},
+            "online": {"distil_weight": 0.0, "target_candidates": 4},
+            "exploration": exploration,
+        }
+    )
+    actor: Any = make_actor(learner.policy, learner.critic, config.exploration, learner.policy.spec["action"])
+    schedule = build.schedule(config, learner, actor)
+    build.change_objective(learner, actor, config)
+    schedule.step(1)
+    targets: Any = learner.next_value
+    for each in (actor, targets.actor):
+        assert (float(each.sampler.sigma), float(each.scorer.omega)) == pytest.approx((0.01, 0.5))
+    assert (actor.sampler.num_candidates, targets.actor.sampler.num_candidates) == (10, 4)
+
+
 def test_the_update_sees_nothing_but_the_rows() -> None:
     """A batch from the buffer, online rows among them, is a batch: what else a collector wrote is dropped."""
     rows = torch.cat(batches(3))

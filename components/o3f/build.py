@@ -111,6 +111,11 @@ def buffer(
     rule = RewardRule(**config.task.reward)
     sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
     if config.dataset.id == "none":
+        require(
+            not isinstance(rule.scale, str),
+            "task.reward.scale=return_range is measured on a dataset, but dataset=none: give it as a number, 1000 over"
+            " the range of the returns that the agent was trained on.",
+        )
         rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
         return rows, rule, {"dataset": None, "dataset_hash": None}
     env = env_config(config)
@@ -183,11 +188,14 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
     if online.target_candidates:
         fewer = {**config.exploration, "num_candidates": online.target_candidates}
         policy: Any = learner.policy
-        best = make_actor(policy, learner.critic, fewer, policy.spec["action"])
+        best = cast(OptimisticActor, make_actor(policy, learner.critic, fewer, policy.spec["action"]))
+        moved, best_moved = coefficients(actor), coefficients(best)
+        for name in moved:  # a schedule moves what acts: what the targets choose with is the same tensor
+            best_moved[name].data = moved[name]
         rule: Any = getattr(learner, "config", None)
         subset = getattr(rule, "subset_size", None)
         aggregation: Any = getattr(rule, "aggregation", "min" if subset is None else "subset")
-        learner.next_value = BestOfNValue(cast(OptimisticActor, best), learner.target_critic, aggregation, subset or 2)
+        learner.next_value = BestOfNValue(best, learner.target_critic, aggregation, subset or 2)
 
 
 def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = None) -> tuple[DictConfig, Learner]:

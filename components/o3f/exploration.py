@@ -166,7 +166,12 @@ def _noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -
 
 
 def _matched_noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    sigma = matched_sigma(float(options["sigma"]), options["num_candidates"], int(spec.shape[-1]))
+    sigma = options["sigma"]
+    require(
+        not isinstance(sigma, list),
+        f"exploration=matched_noise moves all action dimensions alike: sigma must be one number, found {sigma}.",
+    )
+    sigma = matched_sigma(float(sigma), options["num_candidates"], int(spec.shape[-1]))
     return GaussianNoiseActor(policy, sigma, spec=spec)
 
 

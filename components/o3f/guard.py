@@ -117,11 +117,14 @@ class Guard:
         values = self.learner.critic(batch.select(*self.learner.critic.in_keys)).get(self.learner.critic.out_keys[-1])
         largest = float(values.abs().max())
         rewards: Any = self.buffer[:]
-        bound = float(rewards["next", "reward"].abs().max()) / (1 - self.discount) if self.discount < 1 else 0.0
+        # Soft critics count the policy's entropy as a reward: about a nat for each action, in either direction.
+        entropy = (self.learner.entropy_weight or 0.0) * rewards["action"].shape[-1]
+        most = float(rewards["next", "reward"].abs().max()) + entropy
+        bound = most / (1 - self.discount) if self.discount < 1 else 0.0
         ratio = largest / bound if bound else 0.0
         said = (
             f"The critics say up to {largest:.4g}, and no policy can reach more than {bound:.4g}, the largest reward"
-            " over 1 - discount."
+            f"{' and entropy' * bool(entropy)} over 1 - discount."
         )
         if self.settings["max_q_ratio"] is not None and ratio > self.settings["max_q_ratio"]:
             raise DivergenceError(

@@ -152,6 +152,7 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
     changed = _difference("task.env", theirs, ours) + _difference("task.reward", theirs, ours)
     trained_in = "was trained in another environment (there -> here):\n  " + "\n  ".join(changed)
     state = load_component(Path(folder) / "checkpoints", "learner")
+    configured = {name: value.clone() for name, value in learner.coefficients.items()}
     try:
         if sac_from_cql and isinstance(learner, SACLearner):
             transfer = ours["transfer"]
@@ -161,6 +162,14 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
     except (KeyError, RuntimeError, ValueError) as error:
         why = f"; it {trained_in}" if changed else ""
         raise ConfigError(f"pretrained={folder} has networks of other sizes{why}\n{error}") from error
+    for name, value in learner.coefficients.items():  # a schedule may have moved the other run's
+        value.copy_(configured[name])
+    decay = ours["algorithm"].get("actor_decay_steps")
+    require(
+        decay is None or learner.updates < decay,
+        f"algorithm.actor_decay_steps={decay} leaves the actor no learning rate after the {learner.updates} updates of"
+        f" pretrained={folder}: give algorithm.actor_decay_steps=null.",
+    )
     if changed:
         warnings.warn(f"pretrained={folder} {trained_in}", stacklevel=2)
 

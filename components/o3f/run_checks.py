@@ -67,11 +67,32 @@ def check_online(config: DictConfig) -> None:
     check_transfer(config)
     check_collector(config)
     require_range(config, "agent.value_steps", "[1, inf)", integer=True)
+    check_measured(config)
     decay = config.algorithm.get("actor_decay_steps")
     require(
         config.pretrained != "auto" or config.dataset.id == "none" or decay is None,
         "algorithm.actor_decay_steps would leave the actor a learning rate of zero online: pre-train with it"
         " by itself, then fine-tune with algorithm.actor_decay_steps=null pretrained=RUN_FOLDER.",
+    )
+
+
+def check_measured(config: DictConfig) -> None:
+    """Check that what is measured on the dataset, or comes with an agent, is not asked for without either.
+
+    Raises:
+        ConfigError: z-scores or values' bounds would never be measured.
+    """
+    algorithm = config.algorithm
+    if config.dataset.id != "none" or config.pretrained not in ("auto", "none"):
+        return
+    require(
+        not algorithm.get("normalise"),
+        "algorithm.normalise=true measures z-scores on a dataset, but dataset=none: give algorithm.normalise=false.",
+    )
+    require(
+        algorithm.get("value_clamp") != "fixed" or algorithm.value_bounds is not None,
+        "algorithm.value_clamp=fixed takes the dataset's range of values, but dataset=none: give algorithm.value_bounds,"
+        " or algorithm.value_clamp=running.",
     )
 
 

@@ -20,6 +20,8 @@ _TASK = {
     "discount": "[0, 1]",
     "expectile": "(0, 1)",
     "temperature": "[0, inf)",
+    "actor_dropout": "[0, 1)",
+    "min_weight": "[0, 1]",
     "behaviour.noise": "[0, inf)",
     "behaviour.position_noise": "[0, inf)",
 }

@@ -214,6 +214,17 @@ def test_f45_values_that_cannot_be_meant_end_before_any_work(override: str, mess
             ["exploration=matched_noise", "schedule=linear", "+schedule.to.exploration.sigma=0.1"],
             "'exploration.sigma' is not known",
         ),
+        (["exploration=matched_noise", "exploration.sigma=[0.1,0.2]"], "must be one number, found [0.1, 0.2]"),
+        (
+            ["algorithm=bc", "schedule=linear", "+schedule.to.algorithm.temperature=3.0"],
+            "'algorithm.temperature' is not known",
+        ),
+        (["algorithm=lapo", "dataset=none"], "give algorithm.normalise=false"),
+        (
+            ["algorithm=lapo_original", "dataset=none", "algorithm.normalise=false"],
+            "value_clamp=fixed takes the dataset's range of values",
+        ),
+        (["dataset=none", "pretrained=none", "task.reward.scale=return_range"], "give it as a number, 1000 over"),
         (
             ["algorithm=cql", "schedule=linear", "+schedule.to.algorithm.lagrange_threshold=0.5"],
             "'algorithm.lagrange_threshold' is not known",

@@ -9,7 +9,7 @@ import torch
 
 from o3f.algorithms.agent import Agent
 from o3f.algorithms.awac import AWACConfig, AWACLearner
-from o3f.algorithms.bc import BCConfig
+from o3f.algorithms.bc import BCConfig, BCLearner
 from o3f.algorithms.cql import CQLConfig, CQLLearner
 from o3f.algorithms.iql import IQLConfig, IQLLearner
 from o3f.algorithms.lapo import LAPOConfig, LAPOLearner
@@ -36,7 +36,7 @@ __all__ = [
 
 _ALGORITHMS: dict[str, tuple[type[Any], type[Any]]] = {
     "awac": (AWACConfig, AWACLearner),
-    "bc": (BCConfig, IQLLearner),
+    "bc": (BCConfig, BCLearner),
     "cql": (CQLConfig, CQLLearner),
     "iql": (IQLConfig, IQLLearner),
     "lapo": (LAPOConfig, LAPOLearner),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from o3f.algorithms.iql import IQLConfig
+from torch import Tensor
+
+from o3f.algorithms.iql import IQLConfig, IQLLearner
 from o3f.options import require
 
 
@@ -31,3 +33,12 @@ class BCConfig(IQLConfig):
             self.temperature == 0,
             f"temperature must be 0 in behaviour cloning, found {self.temperature}. Use algorithm=iql for another.",
         )
+
+
+class BCLearner(IQLLearner):
+    """IQL's, without a temperature that a schedule could move away from 0."""
+
+    @property
+    def coefficients(self) -> dict[str, Tensor]:
+        """Those a schedule may change."""
+        return {name: value for name, value in super().coefficients.items() if name != "temperature"}

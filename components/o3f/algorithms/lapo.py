@@ -16,7 +16,6 @@ from o3f.algorithms.learner import Learner
 from o3f.modules import (
     EnsembleQValue,
     LatentPolicy,
-    Normaliser,
     latent_actor,
     latent_decoder,
     latent_encoder,
@@ -205,9 +204,7 @@ def _make_loss(
 ) -> LAPOLoss:
     sizes, init = tuple(config.hidden_sizes), config.init
     latent_dim = 2 * action_dim if config.latent_dim is None else config.latent_dim
-    value = value_network(observation_dim, sizes, init=init, device=device)
-    layers: Any = value.module
-    layers.insert(0, Normaliser(observation_dim, value.in_keys, device))
+    value = value_network(observation_dim, sizes, init=init, normalise=True, device=device)
     return LAPOLoss(
         latent_actor(observation_dim, latent_dim, sizes, max_latent=config.max_latent, init=init, device=device),
         latent_encoder(observation_dim, action_dim, latent_dim, sizes, init=init, device=device),

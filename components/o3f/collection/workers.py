@@ -49,7 +49,7 @@ class Workers(Collection):
 
     def __iter__(self) -> Iterator[Step]:
         total, workers = self._config.online.steps, self._config.num_workers
-        while True:
+        while self._state["step"] < total:
             for worker, transition in enumerate(self._next().unbind(0)):
                 self._count(worker, transition)
                 yield Step(self._episodes[worker], transition, may_save=worker == workers - 1)

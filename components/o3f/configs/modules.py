@@ -78,6 +78,7 @@ class ValueNetworkConfig(_Node):
     hidden_sizes: Any = (256, 256)
     init: str = "orthogonal"
     layer_norm: bool = False
+    normalise: bool = False
     in_key: Any = "observation"
     out_key: Any = "state_value"
     device: Any = None

@@ -37,7 +37,7 @@ class GaussianCandidates(TensorDictModuleBase):
             sample shared by all candidates (the paper), the deterministic action, or a sample of its own
             for each candidate.
         include_base: leave candidate 0 without noise, so that the executed action never scores lower than
-            the policy's. Off, as in the paper.
+            the policy's (where ``clip_margin`` does not move that one). Off, as in the paper.
         low: lower action bound, one number or one per dimension.
         high: upper action bound.
         clip_margin: distance kept from the bounds, where the log-probability of tanh policies explodes.

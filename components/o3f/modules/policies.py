@@ -14,6 +14,7 @@ from torchrl.envs.utils import ExplorationType
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
 from o3f.modules.mlp import Init, mlp
+from o3f.modules.normalisation import Normaliser
 from o3f.modules.tensor_module import TensorModule
 
 LogStdRule = Literal["clip", "sigmoid"]
@@ -148,6 +149,7 @@ def value_network(
     *,
     init: Init = "orthogonal",
     layer_norm: bool = False,
+    normalise: bool = False,
     in_key: NestedKey = "observation",
     out_key: NestedKey = "state_value",
     device: torch.device | str | None = None,
@@ -159,9 +161,12 @@ def value_network(
         hidden_sizes: widths of the hidden layers, the default is IQL's.
         init: ``"orthogonal"`` (IQL's own) or ``"default"``.
         layer_norm: normalise before every ReLU.
+        normalise: put a :class:`~o3f.modules.Normaliser` (the identity until it is fitted) before the first layer.
         in_key: the observation's entry.
         out_key: the value's entry.
         device: where the parameters live.
     """
     network = mlp([observation_dim, *hidden_sizes, 1], init=init, layer_norm=layer_norm, device=device)
+    if normalise:
+        network.insert(0, Normaliser(observation_dim, [in_key], device))
     return TensorModule(network, in_keys=[in_key], out_keys=[out_key])

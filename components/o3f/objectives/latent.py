@@ -98,7 +98,10 @@ class LatentLoss(BoundLoss):
         return self.qvalue_network
 
     def fit_normalisers(self, rows: TensorDictBase) -> None:
-        """Fit the :class:`~o3f.modules.Normaliser` modules of all networks and targets to a dataset's rows."""
+        """Fit the :class:`~o3f.modules.Normaliser` modules of all networks and targets to a dataset's rows.
+
+        Critics and value network have one where they were made with ``normalise=True``.
+        """
         for name in ("actor", "encoder", "decoder", "qvalue", "value"):
             for network in (f"{name}_network", f"target_{name}_network"):
                 if network in self.__dict__:
