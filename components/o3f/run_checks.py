@@ -91,8 +91,8 @@ def check_measured(config: DictConfig) -> None:
     )
     require(
         algorithm.get("value_clamp") != "fixed" or algorithm.value_bounds is not None,
-        "algorithm.value_clamp=fixed takes the dataset's range of values, but dataset=none: give algorithm.value_bounds,"
-        " or algorithm.value_clamp=running.",
+        "algorithm.value_clamp=fixed takes the dataset's range of values, but dataset=none: give"
+        " algorithm.value_bounds, or algorithm.value_clamp=running.",
     )
 
 
