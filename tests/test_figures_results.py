@@ -151,6 +151,15 @@ def test_the_picture_shows_curves_and_endpoints_and_its_sizes(tmp_path: Path, mo
         assert np.abs(five - other)[:, panel * third : (panel + 1) * third].max() > 0.1
 
 
+def test_an_arm_has_one_color_in_every_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(plot, "draw_mean", lambda _, __, label, *, color, **options: shown.append((label, color)))
+    alone = [result("noise", seed, 1.0, task="b") for seed in range(2)]  # the second arm, and there the only one
+    plot.plot_figure([*results(2), *alone], SETTINGS, tmp_path / "picture.png")
+    assert set(shown) == {("O3F", "C0"), ("noise", "C1")}
+    assert len(shown) == 6  # two panels of two arms, two of one
+
+
 def made_run(folder: Path, arm: str, score: float, done: bool = True) -> PlannedRun:
     with RunLogger(folder / arm) as logger:
         logger.log(0, {"eval/return": 100.0, "eval/score": 50.0})

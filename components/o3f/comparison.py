@@ -130,6 +130,7 @@ def draw_mean(
     *,
     confidence: float = 0.95,
     min_seeds: int = 2,
+    color: str | None = None,
 ) -> None:
     """Draw the mean over seeds at the steps that all have, with an interval, else each seed as a thin line.
 
@@ -139,12 +140,13 @@ def draw_mean(
         label: for the legend.
         confidence: of the interval.
         min_seeds: with fewer there is no interval.
+        color: of the lines; None takes the next one of the panel's.
     """
     steps = sorted(set.intersection(*(set(each) for each in curves)))
     if not steps:
         return
     values = [[each[step] for each in curves] for step in steps]
-    (line,) = panel.plot(steps, [float(np.mean(row)) for row in values], marker="o", ms=2.5, label=label)
+    (line,) = panel.plot(steps, [float(np.mean(row)) for row in values], marker="o", ms=2.5, label=label, color=color)
     if len(curves) >= max(2, min_seeds):
         intervals = [t_interval(row, confidence) for row in values]
         low, high = [each.low for each in intervals], [each.high for each in intervals]

@@ -25,10 +25,10 @@ def curve(result: Result, tag: str) -> dict[float, float]:
     return in_parts(result.series.collected, result.series.steps)
 
 
-def draw_curves(panel: Any, results: Sequence[Result], tag: str, label: str, settings: DictConfig) -> None:
+def draw_curves(panel: Any, results: Sequence[Result], tag: str, label: str, color: str, settings: DictConfig) -> None:
     """Draw the mean over seeds, with an interval where there are enough of them, else each seed as a thin line."""
     curves = [curve(result, tag) for result in results]
-    draw_mean(panel, curves, label, confidence=settings.confidence, min_seeds=settings.min_seeds)
+    draw_mean(panel, curves, label, confidence=settings.confidence, min_seeds=settings.min_seeds, color=color)
 
 
 def draw_endpoints(panel: Any, arms: Sequence[tuple[str, Sequence[Result]]], settings: DictConfig) -> None:
@@ -57,6 +57,8 @@ def plot_figure(results: Sequence[Result], settings: DictConfig, path: Path) -> 
     """
     figure, catalogue, groups = settings.figure, settings.catalogue, by_arm(results)
     tasks = list(dict.fromkeys(task for task, _ in groups))
+    drawn = [arm for arm in dict.fromkeys(arm for _, arm in groups) if figure.curves is None or arm in figure.curves]
+    colors = {arm: f"C{number}" for number, arm in enumerate(drawn)}  # an arm's are those of every task
     most = max(sum(name == task for name, _ in groups) for task in tasks)
     columns, height = len(figure.panels) + 1, max(3.2, 0.22 * most)
     canvas = optional("matplotlib.figure", "plots").Figure(
@@ -66,8 +68,8 @@ def plot_figure(results: Sequence[Result], settings: DictConfig, path: Path) -> 
         arms = [(arm, group) for (name, arm), group in groups.items() if name == task]
         for panel, (tag, title) in zip(row, figure.panels.items(), strict=False):
             for arm, group in arms:
-                if figure.curves is None or arm in figure.curves:
-                    draw_curves(panel, group, tag, catalogue[arm].label, settings)
+                if arm in colors:
+                    draw_curves(panel, group, tag, catalogue[arm].label, colors[arm], settings)
             panel.set_title(f"{task}: {title}", fontsize=9)
             panel.set_xlabel("online step")
             panel.grid(alpha=0.3)
