@@ -22,6 +22,7 @@ __all__ = [
     "AWACLearner",
     "Agent",
     "BCConfig",
+    "BCLearner",
     "CQLConfig",
     "CQLLearner",
     "IQLConfig",

@@ -118,7 +118,7 @@ class Lanes:
 
 
 def _supported(learners: Sequence[Learner]) -> list[IQLLearner]:
-    supported = [learner for learner in learners if type(learner) is IQLLearner]
+    supported = [learner for learner in learners if isinstance(learner, IQLLearner)]
     found = ", ".join(sorted({type(learner).__name__ for learner in learners})) or "none"
     require(
         0 < len(learners) == len(supported),
