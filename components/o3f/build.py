@@ -160,7 +160,8 @@ def chooser(config: DictConfig, learner: Learner) -> OptimisticActor:
     exploration = config.get("exploration") or {}
     if "candidates" not in exploration:
         return OptimisticActor(learner.policy, learner.critic, sigma=sigma_of(config))
-    return cast(OptimisticActor, make_actor(learner.policy, learner.critic, exploration, learner.policy.spec["action"]))
+    policy: Any = learner.policy
+    return cast(OptimisticActor, make_actor(policy, learner.critic, exploration, policy.spec["action"]))
 
 
 def sigma_of(config: DictConfig) -> Any:

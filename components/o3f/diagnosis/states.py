@@ -119,14 +119,15 @@ def visited_states(
                 episode += 1
                 observation, _ = env.reset(seed=episode_seed(seed, episode))
             action = chosen(policy, observation[None], ExplorationType.RANDOM, is_init)[0]
-            if asked := wait == 0:
+            state = None
+            if wait == 0:
                 state = State(episode_seed(seed, episode), copy.copy(mujoco_data(env)), observation, action)
                 yield state
                 count, wait = count - 1, every
             wait -= 1
             with told_with_place(f"in episode {episode}"):
                 observation, reward, terminated, truncated, _ = env.step(action)
-            if asked:
+            if state is not None:
                 again.restore(state)
                 compare_steps(config, (observation, float(reward), terminated), again.step(action))
             done = terminated or truncated
