@@ -190,6 +190,24 @@ def test_f38_values_that_no_policy_can_have(tmp_path: Path) -> None:
         assert unlimited.check_values(3)["critic/largest"] == pytest.approx(1001.0)
 
 
+def test_f38_soft_critics_may_reach_the_entropy_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, guard = make(tmp_path)  # rewards up to 1, discount 0.9
+    update(learner, guard, bad=False)
+    monkeypatch.setattr(type(learner), "entropy_weight", property(lambda _: 2.0))
+    actions = guard.buffer[:]["action"].shape[-1]
+    bound = (1 + 2 * actions) / 0.1
+    with torch.no_grad():
+        learner.critic.weights[-1].zero_()
+        learner.critic.biases[-1].fill_(-1.9 * bound)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard.check_values(1)
+    with torch.no_grad():
+        learner.critic.biases[-1].fill_(-2.1 * bound)
+    with pytest.warns(UserWarning, match=f"more than {bound:.4g}, the largest reward and entropy over"):
+        guard.check_values(2)
+
+
 def test_f38_a_run_that_diverges_ends_with_exit_code_5(capsys: pytest.CaptureFixture[str]) -> None:
     assert runs.command("pretrain", *runs.TINY, "guard.max_q_ratio=1e-9") == 5
     assert "They diverge" in capsys.readouterr().err
