@@ -18,8 +18,8 @@ def test_statistics_by_hand() -> None:
     normaliser = Normaliser(2, ["x"])
     normaliser.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0], [5.0, 5.0]]))
     torch.testing.assert_close(normaliser.loc, torch.tensor([3.0, 5.0]))
-    # population variance of (1, 3, 5) is 8/3; a constant has the margin alone
-    torch.testing.assert_close(normaliser.scale, torch.tensor([(8 / 3) ** 0.5 + 1e-6, 1e-6]), rtol=1e-6, atol=1e-9)
+    # population variance of (1, 3, 5) is 8/3; a constant keeps its units
+    torch.testing.assert_close(normaliser.scale, torch.tensor([(8 / 3) ** 0.5 + 1e-6, 1.0]), rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(normaliser(torch.tensor([3.0, 5.0 + 1e-6]))[0], torch.tensor(0.0))
 
 

@@ -37,7 +37,7 @@ WATCHING_KEYS = frozenset(
 )
 
 #: What SAC and the CQL agent it starts from must share.
-NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm")
+NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm", "normalise")
 
 #: Parts of a fine-tuning configuration that its pre-training does not depend on.
 ONLINE_KEYS = (

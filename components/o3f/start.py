@@ -15,6 +15,7 @@ from o3f.algorithms import IQLLearner, Learner
 from o3f.algorithms.guarded_adam import minimise
 from o3f.checkpoint import load_component
 from o3f.lanes import Run
+from o3f.modules import fit_normalisers
 from o3f.options import require
 from o3f.pretraining import load_pretrained, pretrain_shared
 
@@ -93,6 +94,7 @@ def _complete(
         critics = {name: tensor for name, tensor in trained.items() if name.startswith(CRITIC_NETWORKS)}
         learner.loss.load_state_dict({**learner.loss.state_dict(), **critics})
         return
+    fit_normalisers(learner.loss.value_network, buffer[:])  # the one network that the agent did not bring
     build.seed_streams(config.seed)
     for _ in range(config.agent.value_steps):
         loss, _ = learner.loss.value_loss(buffer.sample().to(config.device))

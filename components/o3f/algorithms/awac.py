@@ -36,6 +36,7 @@ class AWACConfig:
         weight_decay: of the policy, added to the gradient of the loss *summed* over the batch.
         aggregation: one value out of m critics: ``"min"``, ``"mean"`` or ``"subset"``.
         subset_size: members that ``"subset"`` draws per update.
+        normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
 
     Raises:
@@ -54,6 +55,7 @@ class AWACConfig:
     weight_decay: float = 1e-4
     aggregation: Aggregation = "min"
     subset_size: int = 2
+    normalise: bool = False
     init: Init = "default"
 
     def __post_init__(self) -> None:
@@ -103,6 +105,7 @@ class AWACLearner(Learner):
             init=config.init,
             log_std_bounds=(-6.0, 0.0),
             log_std_rule="sigmoid",
+            normalise=config.normalise,
             device=device,
         )
         critic = EnsembleQValue(
@@ -112,6 +115,7 @@ class AWACLearner(Learner):
             tuple(config.hidden_sizes),
             layer_norm=config.layer_norm,
             init=config.init,
+            normalise=config.normalise,
             device=device,
         )
         networks = completed(Agent(policy, critic), agent)

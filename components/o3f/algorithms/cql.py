@@ -52,6 +52,7 @@ class CQLConfig:
         aggregation: one value out of m target critics: ``"min"``, ``"mean"`` or ``"subset"``.
         subset_size: members that ``"subset"`` draws per update.
         actor_aggregation: what the policy ascends: ``"min"`` or ``"mean"`` of the critics.
+        normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
 
     Raises:
@@ -79,6 +80,7 @@ class CQLConfig:
     aggregation: Aggregation = "min"
     subset_size: int = 2
     actor_aggregation: ActorAggregation = "min"
+    normalise: bool = False
     init: Init = "default"
 
     def __post_init__(self) -> None:

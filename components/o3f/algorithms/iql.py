@@ -36,6 +36,7 @@ class IQLConfig:
         actor_dropout: of the policy's hidden layers; 0.1 in the paper's kitchen and adroit tasks.
         aggregation: one value out of m target critics: ``"min"``, ``"mean"`` or ``"subset"``.
         subset_size: members that ``"subset"`` draws per update.
+        normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"orthogonal"`` (the original's) or ``"default"`` (torch's).
         actor_decay_steps: updates over which the actor's rate falls to 0 on a cosine; None keeps it
             constant (as the original does in fine-tuning).
@@ -57,6 +58,7 @@ class IQLConfig:
     actor_dropout: float = 0.0
     aggregation: Aggregation = "min"
     subset_size: int = 2
+    normalise: bool = False
     init: Init = "orthogonal"
     actor_decay_steps: int | None = None
     compile: bool = False
@@ -106,7 +108,13 @@ class IQLLearner(Learner):
         sizes = tuple(config.hidden_sizes)
         self.config = config
         policy = gaussian_policy(
-            observation_dim, action_dim, sizes, dropout=config.actor_dropout, init=config.init, device=device
+            observation_dim,
+            action_dim,
+            sizes,
+            dropout=config.actor_dropout,
+            init=config.init,
+            normalise=config.normalise,
+            device=device,
         )
         critic = EnsembleQValue(
             observation_dim,
@@ -115,9 +123,12 @@ class IQLLearner(Learner):
             sizes,
             layer_norm=config.layer_norm,
             init=config.init,
+            normalise=config.normalise,
             device=device,
         )
-        value = value_network(observation_dim, sizes, init=config.init, device=device)
+        value = value_network(
+            observation_dim, sizes, init=config.init, normalise=config.normalise, device=device
+        )
         networks = completed(Agent(policy, critic, value), agent)
         self.policy, self.critic = networks.policy, networks.critic
         self.loss = IQLLoss(

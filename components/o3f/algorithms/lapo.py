@@ -144,7 +144,7 @@ class LAPOLearner(Learner):
     def prepare(self, dataset: TensorDictBase) -> None:
         """Fit the z-scores of states and actions to the dataset's rows ``[D]``, and the range of its rewards."""
         if self.config.normalise:
-            self.loss.fit_normalisers(dataset)
+            super().prepare(dataset)
         self.loss.value_clamp.fit(dataset["next", "reward"])
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:

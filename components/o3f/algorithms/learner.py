@@ -64,8 +64,12 @@ class Learner(ABC):
         network: TensorDictModuleBase = self.loss.target_qvalue_network
         return network
 
-    def prepare(self, dataset: TensorDictBase) -> None:  # noqa: B027
-        """Measure what the algorithm takes from the dataset's rows ``[D]``, once, before the first update."""
+    def prepare(self, dataset: TensorDictBase) -> None:
+        """Measure what the algorithm takes from the dataset's rows ``[D]``, once, before the first update.
+
+        These are the z-scores of the networks that were built with ``normalise``.
+        """
+        self.loss.fit_normalisers(dataset)
 
     @abstractmethod
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ class SACConfig:
         subset_size: members that ``"subset"`` draws per update.
         actor_aggregation: what the policy ascends: ``"min"`` or ``"mean"`` of the critics.
         entropy_backup: count the policy's entropy in the critics' target.
+        normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
 
     Raises:
@@ -59,6 +60,7 @@ class SACConfig:
     subset_size: int = 2
     actor_aggregation: ActorAggregation = "min"
     entropy_backup: bool = True
+    normalise: bool = False
     init: Init = "default"
 
     def __post_init__(self) -> None:
@@ -81,7 +83,13 @@ def soft_networks(observation_dim: int, action_dim: int, config: Any, device: to
     """
     sizes, init = tuple(config.hidden_sizes), config.init
     policy = tanh_gaussian_policy(
-        observation_dim, action_dim, sizes, init=init, layer_norm=config.actor_layer_norm, device=device
+        observation_dim,
+        action_dim,
+        sizes,
+        init=init,
+        layer_norm=config.actor_layer_norm,
+        normalise=config.normalise,
+        device=device,
     )
     critic = EnsembleQValue(
         observation_dim,
@@ -90,6 +98,7 @@ def soft_networks(observation_dim: int, action_dim: int, config: Any, device: to
         sizes,
         layer_norm=config.layer_norm,
         init=init,
+        normalise=config.normalise,
         device=device,
     )
     return Agent(policy, critic)
@@ -196,7 +205,8 @@ class SACLearner(Learner):
         own = self.loss.state_dict()
         networks = ["actor_network_params.", "qvalue_network_params."]
         networks += ["target_qvalue_network_params."] if copy_targets else []
-        names = [name for name in own if name.startswith(tuple(networks))]
+        # z-scores are taken in any case: fresh targets see their inputs as the critics do that they will follow.
+        names = [name for name in own if name.startswith(tuple(networks)) or name.endswith((".loc", ".scale"))]
         _check_sizes(own, state["loss"], names)
         names += ["log_alpha"] if copy_optimisers else []
         self.loss.load_state_dict({**own, **{name: state["loss"][name] for name in names}})
@@ -213,7 +223,7 @@ def _check_sizes(own: Mapping[str, Any], given: Mapping[str, Any], names: Sequen
         require(
             found == expected,
             f"The networks to start from are not those of this learner: {name} is {_size(found)}, expected "
-            f"{_size(expected)}. Give both the same hidden_sizes, num_critics, layer_norm and actor_layer_norm.",
+            f"{_size(expected)}. Give both the same hidden_sizes, num_critics, layer_norm, actor_layer_norm and normalise.",
         )
 
 

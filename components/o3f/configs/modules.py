@@ -48,6 +48,7 @@ class GaussianPolicyConfig(_Node):
     init: str = "orthogonal"
     log_std_bounds: Any = (-5.0, 2.0)
     log_std_rule: str = "clip"
+    normalise: bool = False
     in_key: Any = "observation"
     action_key: Any = "action"
     device: Any = None
@@ -64,6 +65,7 @@ class TanhGaussianPolicyConfig(_Node):
     init: str = "default"
     layer_norm: bool = False
     log_std_bounds: Any = (-5.0, 2.0)
+    normalise: bool = False
     in_key: Any = "observation"
     action_key: Any = "action"
     device: Any = None

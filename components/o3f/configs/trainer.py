@@ -124,13 +124,14 @@ def make_trainer(
 
 
 def measure_dataset(learner: Learner | None, loss: Any, replay_buffer: ReplayBuffer) -> None:
-    """Let a learner, or LAPO's loss, measure on the rows ``[D]`` what it needs; nothing where there are none."""
+    """Let a learner, or a loss of ours, measure on the rows ``[D]`` what it needs; nothing where there are none."""
     if not len(replay_buffer):
         return
     if learner is not None:
         learner.prepare(replay_buffer[:])
-    elif isinstance(loss, LAPOLoss):
-        loss.fit_normalisers(replay_buffer[:])
+        return
+    loss.fit_normalisers(replay_buffer[:])
+    if isinstance(loss, LAPOLoss):
         loss.value_clamp.fit(replay_buffer[:]["next", "reward"])
 
 

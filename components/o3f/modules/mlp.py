@@ -48,17 +48,20 @@ def mlp(
     init: Init = "orthogonal",
     layer_norm: bool = False,
     dropout: float = 0.0,
+    normaliser: nn.Module | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Sequential:
     """Linear layers with ReLU between them: ``[*B, sizes[0]] -> [*B, sizes[-1]]``.
 
-    Each hidden layer is Linear, then LayerNorm (if asked for), ReLU and dropout (if not 0).
+    Each hidden layer is Linear, then LayerNorm (if asked for), ReLU and dropout (if not 0). A normaliser, if there is
+    one, comes before all of them, and is the sequence's entry 0.
 
     Args:
         sizes: widths from input to output, at least two.
         init: see :func:`initialise_`.
         layer_norm: normalise before every ReLU.
         dropout: probability of dropping a hidden unit, in [0, 1).
+        normaliser: of the inputs, ``[*B, sizes[0]] -> [*B, sizes[0]]``.
         device: where the parameters live.
 
     Raises:
@@ -66,7 +69,7 @@ def mlp(
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes must hold an input and an output width, got {list(sizes)}.")
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [] if normaliser is None else [normaliser]
     for fan_in, width in itertools.pairwise(sizes[:-1]):
         layers.append(_linear(fan_in, width, init, device))
         if layer_norm:

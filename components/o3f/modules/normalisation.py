@@ -54,6 +54,9 @@ class Normaliser(nn.Module):
     def fit(self, rows: Tensor) -> None:
         """Set ``loc`` to the mean of ``rows`` ``[*B, D]``, ``scale`` to their population standard deviation + 1e-6.
 
+        A component that is the same in all rows, up to rounding, has scale 1, so that a value never seen gives a
+        number of its own size; LAPO's reference implementation divides it by 1e-6.
+
         Raises:
             ValueError: if there are no rows, or they have another width.
         """
@@ -64,7 +67,8 @@ class Normaliser(nn.Module):
             )
         spread, mean = torch.std_mean(rows.reshape(-1, rows.shape[-1]), 0, correction=0)
         self.loc.copy_(mean)
-        self.scale.copy_(spread + MARGIN)
+        constant = spread <= MARGIN * mean.abs()
+        self.scale.copy_(torch.where(constant, 1.0, spread + MARGIN))
 
 
 def fit_normalisers(module: nn.Module, rows: TensorDictBase) -> None:

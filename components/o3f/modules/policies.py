@@ -35,6 +35,7 @@ class TanhMeanGaussian(nn.Module):
         init: see :func:`~o3f.modules.mlp.initialise_`.
         log_std_bounds: range of the logarithm of the standard deviation.
         log_std_rule: how the parameter is kept within it.
+        normaliser: of observations, before the first layer.
         device: where the parameters live.
 
     Raises:
@@ -50,12 +51,13 @@ class TanhMeanGaussian(nn.Module):
         init: Init = "orthogonal",
         log_std_bounds: tuple[float, float] = (-5.0, 2.0),
         log_std_rule: LogStdRule = "clip",
+        normaliser: Normaliser | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         if log_std_rule not in get_args(LogStdRule):
             raise ValueError(f"log_std_rule must be one of {get_args(LogStdRule)}, got {log_std_rule!r}.")
-        self.mean = mlp(sizes, init=init, dropout=dropout, device=device)
+        self.mean = mlp(sizes, init=init, dropout=dropout, normaliser=normaliser, device=device)
         self.log_std = nn.Parameter(torch.zeros(sizes[-1], device=device))
         self.squash_mean = squash_mean
         self.log_std_bounds = log_std_bounds
@@ -86,6 +88,7 @@ def gaussian_policy(
     init: Init = "orthogonal",
     log_std_bounds: tuple[float, float] = (-5.0, 2.0),
     log_std_rule: LogStdRule = "clip",
+    normalise: bool = False,
     in_key: NestedKey = "observation",
     action_key: NestedKey = "action",
     device: torch.device | str | None = None,
@@ -107,6 +110,7 @@ def gaussian_policy(
         log_std_bounds: range of the logarithm of the standard deviation (IQL's).
         log_std_rule: ``"clip"`` (IQL's) or ``"sigmoid"`` (AWAC's in d3rlpy, with bounds of -6 and 0), see
             :class:`TanhMeanGaussian`.
+        normalise: put a :class:`~o3f.modules.Normaliser` (the identity until it is fitted) before the first layer.
         in_key: the observation's entry.
         action_key: the action's entry.
         device: where the parameters live.
@@ -129,6 +133,7 @@ def gaussian_policy(
         init=init,
         log_std_bounds=log_std_bounds,
         log_std_rule=log_std_rule,
+        normaliser=Normaliser(observation_dim, [in_key], device) if normalise else None,
         device=device,
     )
     bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
@@ -166,7 +171,7 @@ def value_network(
         out_key: the value's entry.
         device: where the parameters live.
     """
-    network = mlp([observation_dim, *hidden_sizes, 1], init=init, layer_norm=layer_norm, device=device)
-    if normalise:
-        network.insert(0, Normaliser(observation_dim, [in_key], device))
+    normaliser = Normaliser(observation_dim, [in_key], device) if normalise else None
+    sizes = [observation_dim, *hidden_sizes, 1]
+    network = mlp(sizes, init=init, layer_norm=layer_norm, normaliser=normaliser, device=device)
     return TensorModule(network, in_keys=[in_key], out_keys=[out_key])

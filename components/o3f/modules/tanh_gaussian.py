@@ -11,6 +11,7 @@ from torchrl.data import Bounded, Composite
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
 from o3f.modules.mlp import Init, mlp
+from o3f.modules.normalisation import Normaliser
 from o3f.modules.tensor_module import TensorModule
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
@@ -27,6 +28,7 @@ class TanhGaussian(nn.Module):
         init: see :func:`~o3f.modules.mlp.initialise_`.
         layer_norm: normalise before every ReLU.
         log_std_bounds: range of the logarithm of the standard deviation.
+        normaliser: of observations, before the first layer.
         device: where the parameters live.
     """
 
@@ -37,10 +39,12 @@ class TanhGaussian(nn.Module):
         init: Init = "default",
         layer_norm: bool = False,
         log_std_bounds: tuple[float, float] = LOG_STD_BOUNDS,
+        normaliser: Normaliser | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        self.network = mlp([*sizes[:-1], 2 * sizes[-1]], init=init, layer_norm=layer_norm, device=device)
+        widths = [*sizes[:-1], 2 * sizes[-1]]
+        self.network = mlp(widths, init=init, layer_norm=layer_norm, normaliser=normaliser, device=device)
         self.log_std_bounds = log_std_bounds
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,6 +61,7 @@ def tanh_gaussian_policy(
     init: Init = "default",
     layer_norm: bool = False,
     log_std_bounds: tuple[float, float] = LOG_STD_BOUNDS,
+    normalise: bool = False,
     in_key: NestedKey = "observation",
     action_key: NestedKey = "action",
     device: torch.device | str | None = None,
@@ -74,6 +79,7 @@ def tanh_gaussian_policy(
         init: ``"default"`` (torch's) or ``"orthogonal"``.
         layer_norm: normalise before every ReLU.
         log_std_bounds: range of the logarithm of the standard deviation. The authors clip to [-20, 2].
+        normalise: put a :class:`~o3f.modules.Normaliser` (the identity until it is fitted) before the first layer.
         in_key: the observation's entry.
         action_key: the action's entry.
         device: where the parameters live.
@@ -89,7 +95,14 @@ def tanh_gaussian_policy(
         torch.Size([4, 2])
     """
     sizes = [observation_dim, *hidden_sizes, action_dim]
-    network = TanhGaussian(sizes, init=init, layer_norm=layer_norm, log_std_bounds=log_std_bounds, device=device)
+    network = TanhGaussian(
+        sizes,
+        init=init,
+        layer_norm=layer_norm,
+        log_std_bounds=log_std_bounds,
+        normaliser=Normaliser(observation_dim, [in_key], device) if normalise else None,
+        device=device,
+    )
     bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
     return ProbabilisticActor(
         TensorModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),

@@ -15,6 +15,7 @@ from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
 from o3f.modules.keys import key_list
+from o3f.modules.normalisation import fit_normalisers
 
 
 class BoundLoss(LossModule):
@@ -68,10 +69,21 @@ class BoundLoss(LossModule):
         return result
 
     def _join_all(self) -> None:
-        for key, params in self._modules.items():
-            name = key.removesuffix("_params")
-            if key.endswith("_params") and params is not None and name in self.__dict__:
-                self._join(name, self.__dict__[name])
+        for name in self._bound_networks():
+            self._join(name, self.__dict__[name])
+
+    def fit_normalisers(self, rows: TensorDictBase) -> None:
+        """Fit every :class:`~o3f.modules.Normaliser` of all networks and targets to a dataset's rows ``[*B]``.
+
+        Networks have one where they were made with ``normalise=True``; the others stay as they are.
+        """
+        for name in self._bound_networks():
+            fit_normalisers(self.__dict__[name], rows)
+
+    def _bound_networks(self) -> list[str]:
+        """The names of the networks, targets among them, that were joined with their parameters."""
+        held = [key for key, part in self._modules.items() if key.endswith("_params") and part is not None]
+        return [name for name in (key.removesuffix("_params") for key in held) if name in self.__dict__]
 
     @contextmanager
     def _constant(self, name: str) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from o3f.modules import EnsembleQValue, GenericEnsemble, fit_normalisers
+from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.evaluate import critic_values, replaced, written
 from o3f.objectives.base import BoundLoss
 
@@ -96,16 +96,6 @@ class LatentLoss(BoundLoss):
     def critic(self) -> EnsembleQValue | GenericEnsemble:
         """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
         return self.qvalue_network
-
-    def fit_normalisers(self, rows: TensorDictBase) -> None:
-        """Fit the :class:`~o3f.modules.Normaliser` modules of all networks and targets to a dataset's rows.
-
-        Critics and value network have one where they were made with ``normalise=True``.
-        """
-        for name in ("actor", "encoder", "decoder", "qvalue", "value"):
-            for network in (f"{name}_network", f"target_{name}_network"):
-                if network in self.__dict__:
-                    fit_normalisers(self.__dict__[network], rows)
 
     def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
         keys = self.tensor_keys
