@@ -42,9 +42,9 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
         exploration: ``kind`` and all its options, as in ``conf/exploration``:
             ``optimistic`` and ``ucb`` (omega), ``thompson`` (per) and ``softmax`` (temperature), all four
             with candidates, num_candidates, sigma, centre, include_base and clip_margin;
-            ``random_rank`` (num_candidates, sigma, per); these five with the limits for hardware
-            :data:`~o3f.limits.LIMITS`, which may be missing; ``noise`` (sigma),
-            ``matched_noise`` (num_candidates, sigma), ``policy``. ``sigma`` is a number or a list with one
+            ``random_rank`` (num_candidates, sigma, centre, per); these five with the limits for hardware
+            :data:`~o3f.limits.LIMITS`, which may be missing; ``noise`` (sigma, centre),
+            ``matched_noise`` (num_candidates, sigma, centre), ``policy``. ``sigma`` is a number or a list with one
             for each action dimension (``matched_noise``: a number).
         spec: bounds of the action.
 
@@ -157,12 +157,12 @@ def _softmax(policy: Module, critic: Module, options: Options, spec: TensorSpec)
 
 def _random_rank(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
     scorer, limits = RandomRank(options.pop("per")), options.pop("limits")
-    parts = limited(limits, GaussianCandidates(**options))
+    parts = limited(limits, _gaussian(policy, options))
     return OptimisticActor(policy, critic, scorer=scorer, spec=spec, **parts)
 
 
 def _noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    return GaussianNoiseActor(policy, options["sigma"], spec=spec)
+    return GaussianNoiseActor(policy, options["sigma"], centre=options["centre"], spec=spec)
 
 
 def _matched_noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
@@ -172,15 +172,15 @@ def _matched_noise(policy: Module, critic: Module, options: Options, spec: Tenso
         f"exploration=matched_noise moves all action dimensions alike: sigma must be one number, found {sigma}.",
     )
     sigma = matched_sigma(float(sigma), options["num_candidates"], int(spec.shape[-1]))
-    return GaussianNoiseActor(policy, sigma, spec=spec)
+    return GaussianNoiseActor(policy, sigma, centre=options["centre"], spec=spec)
 
 
 def _policy(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
     return policy
 
 
-_STEP = ("num_candidates", "sigma")
-_CANDIDATES = ("candidates", *_STEP, "centre", "include_base", "clip_margin", *LIMITS)
+_STEP = ("num_candidates", "sigma", "centre")
+_CANDIDATES = ("candidates", *_STEP, "include_base", "clip_margin", *LIMITS)
 
 #: How each kind is made, and its options.
 KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], tuple[str, ...]]] = {
@@ -189,7 +189,7 @@ KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], 
     "thompson": (_thompson, (*_CANDIDATES, "per")),
     "softmax": (_softmax, (*_CANDIDATES, "temperature")),
     "random_rank": (_random_rank, (*_STEP, "per", *LIMITS)),
-    "noise": (_noise, ("sigma",)),
+    "noise": (_noise, ("sigma", "centre")),
     "matched_noise": (_matched_noise, _STEP),
     "policy": (_policy, ()),
 }

@@ -36,6 +36,9 @@ WATCHING_KEYS = frozenset(
     }
 )
 
+#: Of the task, what only collecting uses.
+ACTING_KEYS = frozenset({"task.sigma", "task.centre"})
+
 #: What SAC and the CQL agent it starts from must share.
 NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm", "normalise")
 
@@ -92,7 +95,7 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Run[Path]:
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
     offline |= {"resume": "auto", "resume_allow": [], "name": "pretrained"}
-    facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | WATCHING_KEYS | {"seed"}}
+    facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"}}
     digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
     offline |= {"name": f"pretrained-{digest[:10]}"}
     if _is_finished(run_path(offline), offline, data):
@@ -116,7 +119,7 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
     theirs = read_settings(folder / "config.yaml")
     theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
     return all(facts.get(key) == value for key, value in data.items()) and not config_difference(
-        theirs, settings, free_keys=FREE_KEYS | WATCHING_KEYS
+        theirs, settings, free_keys=FREE_KEYS | WATCHING_KEYS | ACTING_KEYS
     )
 
 

@@ -18,7 +18,7 @@ from o3f.envs import make_gym_env
 from o3f.logging import read_csv
 from o3f.modules import matched_sigma
 from o3f.options import check_keys, require
-from o3f.pretraining import ONLINE_KEYS, WATCHING_KEYS, offline_algorithm
+from o3f.pretraining import ACTING_KEYS, ONLINE_KEYS, WATCHING_KEYS, offline_algorithm
 from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
 
 #: Candidates of the arm whose displacement ``matched`` arms have.
@@ -196,7 +196,7 @@ def pretraining_key(settings: Mapping[str, Any]) -> str:
         return ""
     offline = {key: value for key, value in settings.items() if key not in ONLINE_KEYS}
     offline["algorithm"] = offline_algorithm(settings)
-    free = FREE_KEYS | WATCHING_KEYS | {"seed", "name"}
+    free = FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed", "name"}
     facts = {key: value for key, value in leaves(offline).items() if key not in free}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
