@@ -63,12 +63,14 @@ def test_every_budget_has_its_sizes(budget: str) -> None:
     figures.check(config)
     assert {entry.sizes for entry in config.catalogue.values()} == set(config.budget.sizes)
     runs = planned(config, "iql_optimistic", "lapo_optimistic", "cql_policy", "fig2_sac")
-    steps = {"paper": (1_000_000, 250_000), "short": (50_000, 25_000), "smoke": (20, 100)}[budget]
+    steps = {"paper": (1_000_000, 250_000), "short": (50_000, 25_000), "laptop": (20_000, 10_000), "smoke": (20, 100)}[
+        budget
+    ]
     sizes = {run.arm: (run.config.offline.steps, run.config.online.steps) for run in runs}
     assert sizes["iql_optimistic"] == sizes["cql_policy"] == sizes["fig2_sac"] == steps
     assert sizes["lapo_optimistic"] == ((30_000, 10_000) if budget == "short" else steps)
     count = sum(run.arm == "iql_optimistic" for run in runs)
-    assert count == {"paper": 5, "short": 8, "smoke": 2}[budget]
+    assert count == {"paper": 5, "short": 8, "laptop": 8, "smoke": 2}[budget]
 
 
 def test_tasks_and_seeds_are_the_budgets_unless_given() -> None:

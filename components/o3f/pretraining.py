@@ -95,7 +95,11 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Run[Path]:
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
     offline |= {"resume": "auto", "resume_allow": [], "name": "pretrained"}
-    facts = {key: value for key, value in leaves(offline).items() if key not in FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"}}
+    facts = {
+        key: value
+        for key, value in leaves(offline).items()
+        if key not in FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"}
+    }
     digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
     offline |= {"name": f"pretrained-{digest[:10]}"}
     if _is_finished(run_path(offline), offline, data):

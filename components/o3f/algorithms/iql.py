@@ -126,9 +126,7 @@ class IQLLearner(Learner):
             normalise=config.normalise,
             device=device,
         )
-        value = value_network(
-            observation_dim, sizes, init=config.init, normalise=config.normalise, device=device
-        )
+        value = value_network(observation_dim, sizes, init=config.init, normalise=config.normalise, device=device)
         networks = completed(Agent(policy, critic, value), agent)
         self.policy, self.critic = networks.policy, networks.critic
         self.loss = IQLLoss(
