@@ -31,6 +31,7 @@ from o3f.runs import RunFolder
 from o3f.signals import StopSignals
 from o3f.start import own_agent, record_agent, start_learner
 from o3f.stateful import StateOf
+from o3f.weight_watch import WeightWatch
 
 
 @recipe("finetune")
@@ -78,6 +79,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
         yield from start_learner(learner, agent, buffer, config, facts)
         build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
+    weights = WeightWatch(learner)
 
     done = state["step"]
     scores: dict[str, Any] = {}
@@ -113,6 +115,7 @@ def finetune(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
 
             if step % online.log_every == 0:
                 metrics |= guard.check_values(step)
+                weights.check(step, metrics)
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
                 logger.log_time(step, {"time/steps_per_second": clock.rate(min(online.log_every, step - done))})
             if step % online.evaluate_every == 0 or step == online.steps:

@@ -93,7 +93,7 @@ def test_updates_on_raw_rows_equal_plain_ones_on_rows_scored_beforehand(name: st
     if name != "lapo":  # whose networks always have one
         assert not any(isinstance(part, Normaliser) for part in plain.loss.modules())
     untrained = make(name, normalise=True)
-    assert not torch.allclose(list(untrained.policy.parameters())[0], list(inside.policy.parameters())[0])
+    assert not torch.allclose(next(untrained.policy.parameters()), next(inside.policy.parameters()))
 
 
 def test_critics_see_scores_of_the_actions_too() -> None:

@@ -18,6 +18,7 @@ LAGRANGE = {"lagrange": "weighted_gap"}
 LEARNERS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ("awac", "bc", "cql", "iql", "lapo", "sac")),
     ("cql", LAGRANGE),
+    ("awac", {"weighting": "exp"}),
 ]
 #: Written by a recipe or the guard, and not by the learners.
 ELSEWHERE = {"train/critic/largest", "train/left_out"}
@@ -50,7 +51,8 @@ def test_the_figures_of_each_algorithm_are_documented_as_its_own(name: str, opti
 
 
 def _has(runs: str, name: str, options: dict[str, Any]) -> bool:
-    return runs == "all" or name in runs.split(", ") or (bool(options) and runs == "cql with lagrange")
+    named = runs.split(", ")
+    return runs == "all" or name in named or (bool(options) and any(each.startswith(f"{name} with ") for each in named))
 
 
 def test_the_figures_of_a_run_are_documented(place: Path) -> None:

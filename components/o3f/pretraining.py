@@ -26,6 +26,7 @@ from o3f.run_checks import check_offline
 from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
 from o3f.runs import RunFolder
 from o3f.signals import StopSignals
+from o3f.weight_watch import WeightWatch
 
 #: How pre-training is watched and saved, which changes nothing in its result.
 WATCHING_KEYS = frozenset(
@@ -198,6 +199,7 @@ def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
     if not run.load({"learner": learner}):
         learner.prepare(buffer[:])
     guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
+    weights = WeightWatch(learner)
     done, settings, total = run.saved, config.offline, config.offline.steps
     logger = RunLogger(run.path, done or None, settings=plain(config))
     scores: dict[str, Any] = {}
@@ -211,6 +213,7 @@ def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
             progress.advance()
             if step % settings.log_every == 0:
                 metrics |= guard.check_values(step)
+                weights.check(step, metrics)
                 logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
                 logger.log_time(step, {"time/updates_per_second": clock.rate(min(settings.log_every, step - done))})
             if step % settings.evaluate_every == 0 or step == total:

@@ -28,6 +28,7 @@ _ONLINE = "finetune"
 _BIAS = "evaluation.q_bias_episodes > 0"
 _SOFT = f"{_BIAS}; sac, cql"
 _ENTROPY = "sac, cql"
+_WEIGHTED = "iql, bc, awac with exp"
 
 #: By name, in the order of the documentation.
 TAGS = {
@@ -50,7 +51,8 @@ TAGS = {
     "train/value/mean": Tag("mean of V over the batch", "reward", "iql, lapo, bc"),
     "train/value/clamped_share": Tag("share of V's targets at their bounds", "1", "lapo"),
     "train/advantage/mean": Tag("mean advantage of the batch's actions", "reward", "iql, lapo, awac, bc"),
-    "train/advantage/clipped_share": Tag("share of the actor's weights at their limit of 100", "1", "iql, bc"),
+    "train/advantage/clipped_share": Tag("share of the actor's weights at their limit of 100", "1", _WEIGHTED),
+    "train/advantage/high": Tag("advantage that 99 % of the batch's actions do not exceed", "reward", _WEIGHTED),
     "train/advantage/positive_share": Tag("share of the batch's actions that are better than V says", "1", "lapo"),
     "train/vae/reconstruction": Tag("reconstruction error of the batch's actions", "1", "lapo"),
     "train/vae/divergence": Tag("KL divergence of the latent from its prior", "nats", "lapo"),

@@ -15,7 +15,7 @@ from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import AWACLoss
-from o3f.objectives.functional import Aggregation, Weighting
+from o3f.objectives.functional import Aggregation, Weighting, weight_metrics
 from o3f.options import require_range
 
 
@@ -159,10 +159,12 @@ class AWACLearner(Learner):
 
     @torch.no_grad()
     def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        q = figures["state_action_value"]
+        advantage, q = figures["advantage"], figures["state_action_value"]
+        capped = weight_metrics(advantage, 1 / self.loss.lam) if self.config.weighting == "exp" else {}
         return {
             **{name: figures[name].detach() for name in ("loss/critic", "loss/actor")},
             "critic/mean": q.mean(),
             "critic/std": q.std(-1, correction=0).mean(),
-            "advantage/mean": figures["advantage"].mean(),
+            "advantage/mean": advantage.mean(),
+            **capped,
         }

@@ -16,7 +16,7 @@ from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
-from o3f.objectives.functional import MAX_WEIGHT, Aggregation
+from o3f.objectives.functional import Aggregation, weight_metrics
 from o3f.options import require, require_range
 
 
@@ -202,12 +202,11 @@ class IQLLearner(Learner):
     @torch.no_grad()
     def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
         advantage, q = figures["advantage"], figures["state_action_value"]
-        clipped = advantage * self.loss.temperature > math.log(MAX_WEIGHT)
         return {
             **{name: figures[name].detach() for name in ("loss/value", "loss/actor", "loss/critic")},
             "value/mean": figures["state_value"].mean(),
             "critic/mean": q.mean(),
             "critic/std": q.std(-1, correction=0).mean(),
             "advantage/mean": advantage.mean(),
-            "advantage/clipped_share": clipped.to(advantage.dtype).mean(),
+            **weight_metrics(advantage, self.loss.temperature),
         }

@@ -223,7 +223,8 @@ def _check_sizes(own: Mapping[str, Any], given: Mapping[str, Any], names: Sequen
         require(
             found == expected,
             f"The networks to start from are not those of this learner: {name} is {_size(found)}, expected "
-            f"{_size(expected)}. Give both the same hidden_sizes, num_critics, layer_norm, actor_layer_norm and normalise.",
+            f"{_size(expected)}. Give both the same hidden_sizes, num_critics, layer_norm, actor_layer_norm and"
+            " normalise.",
         )
 
 

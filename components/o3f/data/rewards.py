@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -9,6 +10,9 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+
+#: The largest return after scaling by the range, from which on the returns are called narrow.
+NARROW = 4000.0
 
 Reward = TypeVar("Reward", float, npt.NDArray[np.floating], torch.Tensor)
 
@@ -69,6 +73,10 @@ def return_range_scale(episode_returns: Sequence[float] | npt.NDArray[np.floatin
     Raises:
         ValueError: if all returns are equal, or one is not finite.
 
+    Warns:
+        UserWarning: if the returns are narrow, as those of a single policy: divided by their range, the rewards are
+            many times larger than on the data that IQL's temperatures were chosen for, whose returns begin near 0.
+
     Examples:
         >>> return_range_scale([0.0, 500.0, 250.0])
         2.0
@@ -79,4 +87,13 @@ def return_range_scale(episode_returns: Sequence[float] | npt.NDArray[np.floatin
             "The return range needs at least two episodes of different, finite return; found"
             f" {returns.size} with returns {np.unique(returns)[:5]}. Give the reward rule a scale of its own."
         )
-    return float(1000.0 / (returns.max() - returns.min()))
+    scale, largest = float(1000.0 / (returns.max() - returns.min())), float(np.abs(returns).max())
+    if scale * largest > NARROW:
+        warnings.warn(
+            f"scale=return_range: the returns are narrow, {returns.min():.4g} to {returns.max():.4g}, which makes the"
+            f" scale {scale:.3g} and the largest return {scale * largest:.4g}; on the data that IQL's temperatures are"
+            f" meant for that is about 1000. They act as if they were {scale * largest / 1000:.1f} times as high:"
+            f" give task.reward.scale={1000 / largest:.2g}, or a temperature that is so many times lower.",
+            stacklevel=2,
+        )
+    return scale

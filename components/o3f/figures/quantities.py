@@ -17,7 +17,7 @@ QUANTITIES = {
     "gain": "mean score over the online evaluations minus the offline score",
     "auc": "mean score over the online evaluations, plain policy",
     "final": "score of the last evaluation",
-    "collecting": "mean score while collecting: of the episode that each step belongs to, so that many short ones do not weigh more",
+    "collecting": "mean score of the episodes while collecting, each as much as it has steps",
     "dip": "mean over the evaluations in the first 10 % of the online steps, minus that of the plain-policy arm",
     "regret": "mean over the collected episodes of how much less than the offline score they had, at least 0 each",
 }
@@ -97,7 +97,7 @@ def final(run: Series) -> float:
 
 
 def collecting(run: Series) -> float:
-    """Mean over the collected steps of the score of the episode they belong to; steps after the last end are left out."""
+    """Mean over the collected steps of their episode's score; those after the last end are left out."""
     ends = sorted(run.collected)
     lengths = np.diff([0, *ends])
     return float(np.average([run.collected[end] for end in ends], weights=lengths)) if ends else nan

@@ -129,6 +129,25 @@ def draw_members(num_critics: int, subset_size: int, generator: torch.Generator 
     return torch.randperm(num_critics, generator=generator, device=device)[:subset_size]
 
 
+def weight_metrics(advantage: Tensor, temperature: float | Tensor) -> dict[str, Tensor]:
+    """What :func:`advantage_weights` are like: the share at their cap, and the advantage that 99 % do not exceed.
+
+    Args:
+        advantage: A, any shape.
+        temperature: β, an inverse temperature.
+
+    Examples:
+        >>> import torch
+        >>> weight_metrics(torch.tensor([0.0, 1.0, 2.0, 3.0]), 3.0)["advantage/clipped_share"]
+        tensor(0.5000)
+    """
+    capped = advantage * temperature > math.log(MAX_WEIGHT)
+    return {
+        "advantage/clipped_share": capped.to(advantage.dtype).mean(),
+        "advantage/high": advantage.flatten().quantile(0.99),
+    }
+
+
 def awac_weights(advantage: Tensor, lam: float | Tensor, weighting: Weighting = "softmax") -> Tensor:
     """Weights of AWAC's actor loss (Nair et al., 2020, https://arxiv.org/abs/2006.09359).
 
