@@ -15,8 +15,9 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from o3f import build
-from o3f.behaviours import (
+from o3f.cli.progress import Progress
+from o3f.cli.recipe import recipe, require_range
+from o3f.collection.behaviours import (
     BehaviourConfig,
     Trajectory,
     make_behaviour,
@@ -24,11 +25,10 @@ from o3f.behaviours import (
     rollout,
     write_minari,
 )
-from o3f.config import recipe, require_range
 from o3f.envs import make_raw_env
-from o3f.evaluation import normalised_score
-from o3f.progress import Progress
-from o3f.task_checks import check_task
+from o3f.evaluation.episodes import normalised_score
+from o3f.training import build
+from o3f.training.task_checks import check_task
 
 
 @recipe("collect")

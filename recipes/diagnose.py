@@ -14,14 +14,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from o3f import build
 from o3f.algorithms import Learner
-from o3f.config import check_keys, recipe, require, require_range
+from o3f.cli.progress import Progress
+from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.data import RewardRule
-from o3f.diagnosis.judge import Judged, Settings, action_noise, judge_states
-from o3f.diagnosis.report import advice, figures_of, root_mean_square, table_rows
-from o3f.files import write_text
-from o3f.progress import Progress
+from o3f.evaluation.diagnosis.judge import Judged, Settings, action_noise, judge_states
+from o3f.evaluation.diagnosis.report import advice, figures_of, root_mean_square, table_rows
+from o3f.runs.files import write_text
+from o3f.training import build
 
 
 @recipe("diagnose")

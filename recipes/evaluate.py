@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from tensordict.nn import TensorDictModuleBase
 
-from o3f import build
 from o3f.adapters import load_agent
 from o3f.algorithms import Learner
-from o3f.checkpoint import FOLDERS, load_metadata
-from o3f.config import recipe, require_range
-from o3f.evaluation import evaluate
-from o3f.files import write_text
+from o3f.cli.recipe import recipe, require_range
+from o3f.evaluation.episodes import evaluate
+from o3f.evaluation.video import record_video
 from o3f.modules import GaussianCandidates, OptimisticActor
-from o3f.reporting import summarise
-from o3f.video import record_video
+from o3f.runs.checkpoint import FOLDERS, load_metadata
+from o3f.runs.files import write_text
+from o3f.training import build
+from o3f.training.reporting import summarise
 
 FIGURES = ("return", "score", "success", "length")
 

@@ -15,12 +15,13 @@ from omegaconf import DictConfig
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
-from o3f import build, export
+from o3f import export
 from o3f.adapters import load_agent
 from o3f.algorithms import Learner
-from o3f.behaviours import gaussian_mlp_from_actor
-from o3f.config import recipe, require
+from o3f.cli.recipe import recipe, require
+from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.optional import optional
+from o3f.training import build
 
 
 @recipe("export")

@@ -13,25 +13,25 @@ from typing import Any
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
 
-from o3f import build
-from o3f.best import BestAgent
+from o3f.cli.commands import command
+from o3f.cli.progress import Progress, Stopwatch
+from o3f.cli.recipe import recipe
+from o3f.cli.signals import StopSignals
 from o3f.collection import make_collection
-from o3f.commands import command
-from o3f.config import recipe
 from o3f.data import RewardRule, online_rows, restore_online
-from o3f.exploration import make_actor
-from o3f.guard import Guard
-from o3f.lanes import Run, Update, complete, lane_configs
-from o3f.logging import RunLogger
-from o3f.progress import Progress, Stopwatch
-from o3f.reporting import evaluate_and_log, evaluate_policy
-from o3f.run_checks import check_online
-from o3f.run_config import plain
-from o3f.runs import RunFolder
-from o3f.signals import StopSignals
-from o3f.start import own_agent, record_agent, start_learner
-from o3f.stateful import StateOf
-from o3f.weight_watch import WeightWatch
+from o3f.runs.folder import RunFolder
+from o3f.runs.identity import plain
+from o3f.runs.logger import RunLogger
+from o3f.runs.stateful import StateOf
+from o3f.training import build
+from o3f.training.best import BestAgent
+from o3f.training.checks import check_online
+from o3f.training.exploration import make_actor
+from o3f.training.guard import Guard
+from o3f.training.lanes import Run, Update, complete, lane_configs
+from o3f.training.reporting import evaluate_and_log, evaluate_policy
+from o3f.training.start import own_agent, record_agent, start_learner
+from o3f.training.weight_watch import WeightWatch
 
 
 @recipe("finetune")

@@ -8,11 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from o3f.comparison import draw_mean, in_parts
-from o3f.config import recipe, require, require_range
-from o3f.logging import read_csv
+from o3f.cli.recipe import recipe, require, require_range
+from o3f.evaluation.comparison import draw_mean, in_parts
 from o3f.optional import optional
-from o3f.run_config import read_settings
+from o3f.runs.identity import read_settings
+from o3f.runs.logger import read_csv
 
 #: What may tell arms apart, in the order of a label.
 PARTS = ("name", "task.name", "algorithm.name", "exploration.kind")

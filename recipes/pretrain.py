@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from o3f.commands import command, given_overrides
-from o3f.config import recipe
-from o3f.lanes import complete, lane_configs
-from o3f.pretraining import pretrain
+from o3f.cli.commands import command, given_overrides
+from o3f.cli.recipe import recipe
+from o3f.training.lanes import complete, lane_configs
+from o3f.training.offline import pretrain
 
 
 @recipe("pretrain")

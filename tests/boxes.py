@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from o3f.checkpoint import checkpoints
+from o3f.runs.checkpoint import checkpoints
 
 
 class Box:

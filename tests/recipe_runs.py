@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from o3f.checkpoint import load_component
-from o3f.logging import read_csv
-from o3f.run_config import plain, run_path
+from o3f.runs.checkpoint import load_component
+from o3f.runs.identity import plain, run_path
+from o3f.runs.logger import read_csv
 from recipes import collect, finetune, pretrain
 
 ROOT = Path(__file__).parent.parent

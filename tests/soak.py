@@ -18,10 +18,10 @@ from torchrl.collectors import MultiSyncCollector
 
 from o3f import OptimisticActor
 from o3f.algorithms import make_learner
-from o3f.checkpoint import save
 from o3f.data import make_buffer
 from o3f.envs import EnvConfig, make_env
-from o3f.evaluation import evaluate
+from o3f.evaluation.episodes import evaluate
+from o3f.runs.checkpoint import save
 
 ENV = EnvConfig("Pendulum-v1")
 WORKERS, FRAMES = 2, 100  # frames of both together between two updates of their weights

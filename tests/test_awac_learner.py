@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.algorithms import AWACLearner, make_learner
-from o3f.behaviours.export import gaussian_mlp_from_actor
+from o3f.collection.behaviours.from_actor import gaussian_mlp_from_actor
 from o3f.modules import EnsembleQValue
 from tests.actor_critic_oracle import AWACOracle
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch

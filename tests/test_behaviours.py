@@ -17,7 +17,7 @@ from torchrl.modules import ProbabilisticActor, TanhNormal
 
 import tests.toy_envs  # noqa: F401  (registers toy/*)
 from o3f.algorithms.sac import SACConfig, SACLearner
-from o3f.behaviours import (
+from o3f.collection.behaviours import (
     BehaviourConfig,
     GaussianMLP,
     GaussianMLPBehaviour,
@@ -28,7 +28,7 @@ from o3f.behaviours import (
     make_behaviour,
     rollout,
 )
-from o3f.behaviours.waypoint import distances_to, next_cell
+from o3f.collection.behaviours.waypoint import distances_to, next_cell
 from o3f.data import observation_layout
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.modules import gaussian_policy, latent_policy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from recipes.contenders import check, ours, products, report
-from recipes.contenders.data import DISCOUNT, transitions
-from recipes.contenders.plain_cql import PlainCQL
-from recipes.contenders.plain_iql import PlainIQL
-from recipes.contenders.plain_networks import Arrays, bootstrap, follow, mlp
-from recipes.contenders.process import Worker
+from benchmarks import check, ours, products, report
+from benchmarks.data import DISCOUNT, transitions
+from benchmarks.plain_cql import PlainCQL
+from benchmarks.plain_iql import PlainIQL
+from benchmarks.plain_networks import Arrays, bootstrap, follow, mlp
+from benchmarks.process import Worker
 from tests.recipe_runs import ROOT
+
+#: The benchmark is no part of the wheel: it is found from the root of a clone.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 # ------------------------------------------------------------------------------------------ the same work
 
@@ -31,12 +35,12 @@ def test_plain_learners_give_our_parameters(workload: str) -> None:
 
 
 def test_the_check_sees_a_learner_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recipes.contenders.plain_iql.EXPECTILE", 0.8)
+    monkeypatch.setattr("benchmarks.plain_iql.EXPECTILE", 0.8)
     assert check.difference("iql2", 5) > 10 * check.TOLERANCE
 
 
 def test_the_check_sees_targets_that_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recipes.contenders.plain_awac.follow", lambda *_: None)
+    monkeypatch.setattr("benchmarks.plain_awac.follow", lambda *_: None)
     before = check.difference("awac", 0)
     assert before == 0
     assert 1e-7 < check.difference("awac", 5) < 1e-3  # a Polyak step is small
@@ -118,7 +122,7 @@ def test_a_missing_package_is_not_installed() -> None:
 @pytest.mark.parametrize(
     ("changes", "workload", "reason"),
     [
-        ({"file": "no_such_file"}, "iql2", "ModuleNotFoundError: No module named 'contenders.no_such_file'"),
+        ({"file": "no_such_file"}, "iql2", "ModuleNotFoundError: No module named 'benchmarks.no_such_file'"),
         ({}, "no_such_work", "KeyError: 'no_such_work'"),
         ({"python": "/no/such/python"}, "iql2", "No such file or directory"),
         ({"options": {"speed": 9}}, "iql2", "TypeError"),
@@ -228,8 +232,8 @@ def test_products_are_those_of_the_plain_version(workload: str) -> None:
 def test_the_recipe(tmp_path: Path) -> None:
     less = ["rounds=1", "seconds=0.05", "only=[iql2,scoring]", "~contenders.ours_compiled"]
     overrides = [*less, "contenders.d3rlpy.package=no_such_package"]
-    command = [sys.executable, str(ROOT / "recipes/benchmark.py"), *overrides]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks", *overrides]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "runs/benchmark/benchmark.json").read_text())
     assert 0 <= content["largest_difference_of_plain"]["iql2"] < check.TOLERANCE
@@ -273,7 +277,7 @@ def cells_of(text: str, contender: str) -> list[str]:
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "recipes/benchmark.py"), "only=[iql3]"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks", "only=[iql3]"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "iql2" in done.stderr

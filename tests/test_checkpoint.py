@@ -9,9 +9,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from o3f.checkpoint import checkpoints, load_component, load_latest, save
 from o3f.errors import CheckpointError
-from o3f.stateful import StateOf
+from o3f.runs.checkpoint import checkpoints, load_component, load_latest, save
+from o3f.runs.stateful import StateOf
 from tests.boxes import Box, steps_in
 
 

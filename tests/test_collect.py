@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from o3f import build
-from o3f.behaviours import (
+from o3f.collection.behaviours import (
     GaussianMLP,
     UniformBehaviour,
     gaussian_mlp_from_actor,
@@ -26,6 +25,7 @@ from o3f.behaviours import (
 from o3f.data import load_minari
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.modules import gaussian_policy
+from o3f.training import build
 from recipes.collect import main
 
 CONF = Path(__file__).parent.parent / "conf"

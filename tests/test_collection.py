@@ -21,7 +21,7 @@ from o3f.data import end_episode, make_buffer
 from o3f.data.rows import allocate_rows
 from o3f.envs import episode_seed
 from o3f.errors import ActionError, ConfigError
-from o3f.run_checks import check_online
+from o3f.training.checks import check_online
 from tests.faults.test_config import assert_refused
 from tests.recipe_runs import TINY, part, rows, run, run_stopped, settings
 from tests.workers import TWO, forked, seen

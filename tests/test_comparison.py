@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from o3f.comparison import Curves, comparison_table, paired_differences, plot_arms, read_curves
-from o3f.logging import RunLogger
+from o3f.evaluation.comparison import Curves, comparison_table, paired_differences, plot_arms, read_curves
+from o3f.runs.logger import RunLogger
 
 BETTER = [Curves({0: 100.0 + k, 50: 120.0, 100: 140.0 + 3 * k}, {40: 110.0, 90: 130.0}) for k in range(3)]
 WORSE = [Curves({0: 100.0 + k, 50: 90.0, 100: 101.0 - k}, {40: 50.0, 90: 60.0 + k}) for k in range(3)]

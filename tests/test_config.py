@@ -36,7 +36,7 @@ environment:
 RECIPE = """
 import errno
 from omegaconf import OmegaConf
-from o3f.config import recipe, require_range
+from o3f.cli.recipe import recipe, require_range
 from o3f.errors import CheckpointError
 
 @recipe("{name}")

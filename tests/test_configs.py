@@ -20,12 +20,12 @@ from torchrl.trainers import Trainer
 from torchrl.trainers.algorithms.configs.common import ConfigBase
 from torchrl.trainers.algorithms.configs.objectives import LossConfig
 
-from o3f import configs
-from o3f.configs.trainer import measure_dataset
 from o3f.data import load_minari
 from o3f.envs import EnvConfig
 from o3f.errors import ConfigError
 from o3f.modules import LatentCandidates, LatentPolicy
+from o3f.training import torchrl as configs
+from o3f.training.torchrl.trainer import measure_dataset
 from tests.iql_cases import make_batch
 
 NODES = [(group, name) for group, nodes in configs.GROUPS.items() for name in nodes]
@@ -282,4 +282,4 @@ def test_the_core_imports_neither_hydra_nor_the_trainers() -> None:
         waiting |= {each for file in files for each in imported_by(file)} - seen
     assert "o3f.modules.ensemble" in seen
     assert "torchrl.data" in seen
-    assert not [name for name in seen if name.startswith(("hydra", "torchrl.trainers", "o3f.configs"))]
+    assert not [name for name in seen if name.startswith(("hydra", "torchrl.trainers", "o3f.training.torchrl"))]

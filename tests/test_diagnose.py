@@ -19,15 +19,15 @@ from tensordict.nn import TensorDictModule
 from torch import nn
 
 import tests.toy_envs  # noqa: F401  (registers toy/*)
-from o3f import build
 from o3f.data import RewardRule
-from o3f.diagnosis.judge import Judged, Settings, action_noise, judge_states
-from o3f.diagnosis.report import advice, figures_of, rank_correlation
-from o3f.diagnosis.states import Simulator, State, check_restores, mujoco_data, visited_states
 from o3f.envs import EnvConfig, make_gym_env
 from o3f.errors import ConfigError
-from o3f.evaluation import isolated
+from o3f.evaluation.diagnosis.judge import Judged, Settings, action_noise, judge_states
+from o3f.evaluation.diagnosis.report import advice, figures_of, rank_correlation
+from o3f.evaluation.diagnosis.states import Simulator, State, check_restores, mujoco_data, visited_states
+from o3f.evaluation.episodes import isolated
 from o3f.modules import gaussian_policy
+from o3f.training import build
 from recipes import diagnose
 from tests.recipe_runs import TINY, make_dataset, run, settings
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from o3f import tags
 from o3f.algorithms import make_learner
+from o3f.runs import tags
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

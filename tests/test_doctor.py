@@ -15,8 +15,8 @@ import gymnasium as gym
 import pytest
 import torch
 
-from o3f.doctor import datasets, machine, packages, simulators
-from o3f.doctor.findings import Check, Finding, examine, report
+from o3f.cli.doctor import datasets, machine, packages, simulators
+from o3f.cli.doctor.findings import Check, Finding, examine, report
 
 
 def found(check: Check) -> dict[str, tuple[str, str]]:

@@ -12,10 +12,10 @@ import torch
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f import build
-from o3f.behaviours import GaussianMLP
+from o3f.collection.behaviours import GaussianMLP
 from o3f.errors import ConfigError
-from o3f.evaluation import evaluate as play
+from o3f.evaluation.episodes import evaluate as play
+from o3f.training import build
 from recipes import collect, evaluate, export
 from tests.recipe_runs import REACHER, TINY, make_dataset, run, settings
 

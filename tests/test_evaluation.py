@@ -18,12 +18,12 @@ from torchrl.envs import InitTracker, TransformedEnv
 from torchrl.envs.utils import ExplorationType, exploration_type
 
 import tests.toy_envs  # noqa: F401  (registers toy/*)
-from o3f.behaviours import gaussian_mlp_from_actor
+from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
 from o3f.errors import ActionError, EvaluationError
-from o3f.evaluation import evaluate, normalised_score
+from o3f.evaluation.episodes import evaluate, normalised_score
+from o3f.evaluation.video import record_video
 from o3f.modules import EnsembleQValue, OptimisticActor, RandomRank, gaussian_policy
-from o3f.video import record_video
 
 COUNTER = EnvConfig("toy/Counter-v0", kwargs={"end": 4})
 

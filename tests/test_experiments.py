@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from o3f.run_config import run_path
+from o3f.runs.identity import run_path
 from tests.recipe_runs import REACHER, ROOT, make_dataset, part, rows, run, settings
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))

@@ -20,14 +20,15 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f import build, export
+from o3f import export
 from o3f.algorithms import Learner, make_learner
 from o3f.data import observation_layout
 from o3f.envs import EnvConfig
 from o3f.errors import ConfigError, ExportError
-from o3f.exploration import make_actor
-from o3f.files import sha256
 from o3f.modules import OptimisticActor
+from o3f.runs.files import sha256
+from o3f.training import build
+from o3f.training.exploration import make_actor
 from recipes import export as recipe
 from tests.recipe_runs import SHORT, run, settings
 from tests.test_docs import blocks

@@ -14,8 +14,8 @@ from o3f.figures.cost import Prices, remaining_seconds
 from o3f.figures.launch import next_run
 from o3f.figures.multirun import sweeps
 from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, figure_tasks, plan, with_bases
-from o3f.logging import RunLogger
-from o3f.run_checks import check_online
+from o3f.runs.logger import RunLogger
+from o3f.training.checks import check_online
 from recipes import figures
 from tests.recipe_runs import ROOT, settings
 

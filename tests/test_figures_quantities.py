@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from o3f.figures.quantities import Series, dip, early, quantities, read_series
-from o3f.logging import RunLogger
+from o3f.runs.logger import RunLogger
 
 RUN = Series({0: 40.0, 10: 30.0, 50: 60.0, 100: 90.0}, {30: 35.0, 60: 50.0, 90: 20.0}, steps=100)
 POLICY = Series({0: 40.0, 10: 38.0, 50: 41.0, 100: 42.0}, {40: 40.0, 80: 40.0}, steps=100)

@@ -20,7 +20,7 @@ from o3f.figures.quantities import Series, quantities
 from o3f.figures.report import check_keeps, dataset_line
 from o3f.figures.results import Result, aggregate, compare, headline, read_results
 from o3f.figures.tables import aggregate_table, arms_table, comparisons_table, curves_csv, rows_csv
-from o3f.logging import RunLogger
+from o3f.runs.logger import RunLogger
 
 SETTINGS = OmegaConf.create(
     {

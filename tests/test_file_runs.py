@@ -9,8 +9,8 @@ import h5py
 import minari
 import pytest
 
-from o3f.files import read_json
-from o3f.runs import RunFolder
+from o3f.runs.files import read_json
+from o3f.runs.folder import RunFolder
 from tests.array_files import flat, write
 from tests.recipe_runs import TINY, assert_same_run, command, part, run, run_stopped, same
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.algorithms import IQLConfig, IQLLearner, make_learner
-from o3f.checkpoint import load_latest, save
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, OptimisticActor
+from o3f.runs.checkpoint import load_latest, save
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 from tests.iql_oracle import Network, Oracle
 

@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from o3f import build
 from o3f.data import dataset_hash, dataset_info, load_minari, open_dataset
 from o3f.envs import make_raw_env
-from o3f.evaluation import normalised_score
+from o3f.evaluation.episodes import normalised_score
+from o3f.training import build
 from recipes import evaluate
 from tests.minari_datasets import datasets_folder, make_episodes, write_dataset
 from tests.recipe_runs import run, settings

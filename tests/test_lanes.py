@@ -13,8 +13,8 @@ from torch import Tensor
 
 from o3f.algorithms import IQLLearner, Learner, make_learner
 from o3f.algorithms.lanes import Lanes
-from o3f.checkpoint import save
 from o3f.errors import ConfigError
+from o3f.runs.checkpoint import save
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 
 KINDS: list[dict[str, Any]] = [

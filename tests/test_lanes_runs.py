@@ -14,9 +14,9 @@ import torch
 
 from o3f.algorithms import IQLLearner
 from o3f.algorithms.lanes import Lanes
+from o3f.cli.signals import StopSignals
 from o3f.errors import ConfigError
-from o3f.lanes import Run, Update, complete
-from o3f.signals import StopSignals
+from o3f.training.lanes import Run, Update, complete
 from tests import recipe_runs as runs
 from tests.recipe_runs import TINY, part, rows, run, same
 from tests.test_lanes import batches, make, tensors

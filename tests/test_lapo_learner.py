@@ -11,9 +11,9 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from o3f.algorithms import LAPOLearner, make_learner
-from o3f.checkpoint import load_latest, save
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, OptimisticActor
+from o3f.runs.checkpoint import load_latest, save
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 from tests.lapo_oracle import Batch, Network, Oracle
 

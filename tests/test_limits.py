@@ -13,10 +13,9 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torchrl.data import Bounded
 
+from o3f.cli.signals import StopSignals
 from o3f.errors import ConfigError
-from o3f.evaluation import isolated
-from o3f.exploration import KINDS, make_actor
-from o3f.limits import LIMITS, VETOES
+from o3f.evaluation.episodes import isolated
 from o3f.modules import (
     ActionLimits,
     EnsembleQValue,
@@ -26,7 +25,8 @@ from o3f.modules import (
     Softmax,
     gaussian_policy,
 )
-from o3f.signals import StopSignals
+from o3f.training.exploration import KINDS, make_actor
+from o3f.training.limits import LIMITS, VETOES
 from tests import recipe_runs as runs
 
 ROUNDING = 1e-6

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from o3f import logging
-from o3f.logging import RunLogger, read_csv
+from o3f.runs import logger as logging
+from o3f.runs.logger import RunLogger, read_csv
 
 
 def tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:

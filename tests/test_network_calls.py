@@ -10,7 +10,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
 from o3f.modules import gaussian_policy, tanh_gaussian_policy
-from o3f.modules.evaluate import sampled
+from o3f.modules.calls import sampled
 
 
 def composite_policy() -> ProbabilisticActor:

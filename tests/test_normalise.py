@@ -11,11 +11,12 @@ import torch
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f import build, export
+from o3f import export
 from o3f.adapters import load_agent, save_agent
 from o3f.algorithms import Agent, IQLConfig, IQLLearner, Learner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, Normaliser, OptimisticActor, gaussian_policy
+from o3f.training import build
 from tests import recipe_runs
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -176,7 +177,7 @@ def test_a_component_that_never_changes_keeps_its_size() -> None:
 def test_a_run_resumes_and_its_agent_travels(name: str, place: Path) -> None:
     overrides = [*recipe_runs.SHORT, f"algorithm={name}", "algorithm.normalise=true"]
     whole = recipe_runs.run("finetune", *overrides)
-    from o3f.runs import RunFolder  # the class whose saves are counted
+    from o3f.runs.folder import RunFolder  # the class whose saves are counted
 
     recipe_runs.run_stopped(RunFolder, "save", 3, *overrides, "runs=again")
     resumed = recipe_runs.run("finetune", *overrides, "runs=again")

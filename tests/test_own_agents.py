@@ -15,15 +15,16 @@ from safetensors.torch import save_file
 from stable_baselines3 import SAC
 from tensordict import TensorDict
 
-from o3f import EnsembleQValue, build, gaussian_policy, tanh_gaussian_policy, value_network
+from o3f import EnsembleQValue, gaussian_policy, tanh_gaussian_policy, value_network
 from o3f.adapters import Agent, agent_digest, from_sb3, load_agent, save_agent
 from o3f.algorithms import SACLearner
 from o3f.envs import episode_seed
 from o3f.errors import ConfigError
-from o3f.lanes import complete
 from o3f.modules import GenericEnsemble
-from o3f.reporting import evaluate_policy
-from o3f.start import start_learner
+from o3f.training import build
+from o3f.training.lanes import complete
+from o3f.training.reporting import evaluate_policy
+from o3f.training.start import start_learner
 from recipes import evaluate
 from tests.recipe_runs import SHORT, TINY, assert_same_run, command, part, rows, run, run_stopped, same, settings
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from o3f.comparison import draw_mean, in_parts
 from o3f.errors import ConfigError
-from o3f.logging import RunLogger
+from o3f.evaluation.comparison import draw_mean, in_parts
+from o3f.runs.logger import RunLogger
 from recipes import plot
 from tests.recipe_runs import settings
 

@@ -7,10 +7,10 @@ import pty
 import subprocess
 import sys
 
-from o3f.progress import Progress
+from o3f.cli.progress import Progress
 
 SCRIPT = """
-from o3f.progress import Progress
+from o3f.cli.progress import Progress
 with Progress("online runs/[a]", total=4, done=1) as progress:
     for step in range(2, 5):
         progress.advance()

@@ -11,7 +11,7 @@ from torchrl.modules import IndependentNormal
 
 from o3f.data import RewardRule
 from o3f.envs import EnvConfig
-from o3f.q_bias import counted_steps, discounted_returns, measure_q_bias, q_bias
+from o3f.evaluation.q_bias import counted_steps, discounted_returns, measure_q_bias, q_bias
 
 DISCOUNT = 0.9
 # Two states: from the first one goes to the second (reward 1), from there to the end (reward 5).

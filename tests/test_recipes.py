@@ -18,13 +18,13 @@ from tensordict import TensorDict
 from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f import build
 from o3f.data import RewardRule, load_minari, make_buffer
 from o3f.data.rows import allocate_rows
 from o3f.envs import EnvConfig, episode_seed
 from o3f.errors import CheckpointError, ConfigError
-from o3f.evaluation import evaluate
-from o3f.exploration import make_actor
+from o3f.evaluation.episodes import evaluate
+from o3f.training import build
+from o3f.training.exploration import make_actor
 from tests import recipe_runs as runs
 from tests.recipe_runs import REACHER, TINY, command, part, rows, run, same, settings
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from o3f import runs
-from o3f.checkpoint import save
 from o3f.errors import CheckpointError, ConfigError
-from o3f.run_config import config_difference, run_path
-from o3f.runs import RunFolder
+from o3f.runs import folder as runs
+from o3f.runs.checkpoint import save
+from o3f.runs.folder import RunFolder
+from o3f.runs.identity import config_difference, run_path
 
 
 @pytest.fixture

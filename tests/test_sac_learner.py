@@ -16,10 +16,10 @@ from torchrl.objectives import SoftUpdate
 
 from o3f.algorithms import CQLLearner, SACLearner, make_learner
 from o3f.algorithms.guarded_adam import minimise
-from o3f.checkpoint import load_latest, save
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue
 from o3f.objectives import SACLoss
+from o3f.runs.checkpoint import load_latest, save
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch, separate_critics
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.objectives import IQLLoss
-from o3f.schedules import Schedule
+from o3f.training.schedules import Schedule
 
 STEPS = 250
 # start, end and the value half way; of the paper's third figure

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from o3f.statistics import Interval, interquartile_mean, sign_flip_test, t_interval, verdict
+from o3f.evaluation.intervals import Interval, interquartile_mean, sign_flip_test, t_interval, verdict
 
 
 def test_t_interval_by_hand() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from o3f.sweeps import Outcome, missing_launcher, outcomes, report_sweep
+from o3f.cli.sweeps import Outcome, missing_launcher, outcomes, report_sweep
 from tests.recipe_runs import ROOT, SCRATCH, TINY, command, run
 
 PLAIN = [*TINY, *SCRATCH, "online.steps=40", "online.evaluate_every=20"]

@@ -10,11 +10,11 @@ import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 
-from o3f import build
 from o3f.algorithms import Learner, make_learner
 from o3f.data import make_buffer
 from o3f.data.rows import ROW_KEYS
-from o3f.exploration import make_actor
+from o3f.training import build
+from o3f.training.exploration import make_actor
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "iql": {"num_critics": 5, "actor_dropout": 0.1},

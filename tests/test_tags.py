@@ -10,8 +10,8 @@ import torch
 from tensordict import TensorDict
 
 from o3f.algorithms import make_learner
-from o3f.logging import read_csv
-from o3f.tags import TAGS, table
+from o3f.runs.logger import read_csv
+from o3f.runs.tags import TAGS, table
 from tests.recipe_runs import SHORT, run
 
 LAGRANGE = {"lagrange": "weighted_gap"}

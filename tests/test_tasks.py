@@ -10,10 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-import o3f.assets  # noqa: F401  (registers ${asset:NAME})
-from o3f.behaviours import BehaviourConfig
+import o3f.cli.assets  # noqa: F401  (registers ${asset:NAME})
+from o3f.collection.behaviours import BehaviourConfig
 from o3f.data import RewardRule
-from o3f.data.source import check_dataset_id
+from o3f.data.minari_store import check_dataset_id
 from o3f.envs import EnvConfig, make_env, make_raw_env
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -16,9 +16,9 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
-from o3f import logging
-from o3f.logging import RunLogger
-from o3f.tags import TAGS
+from o3f.runs import logger as logging
+from o3f.runs.logger import RunLogger
+from o3f.runs.tags import TAGS
 
 SETTINGS: dict[str, Any] = {
     "name": "sweep",

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from tensordict import TensorDict
 from torchrl.trainers import Trainer
 
-from o3f.trainer_hooks import OfflineOnlineHook
+from o3f.training.torchrl.hooks import OfflineOnlineHook
 from tests.recipe_runs import ROOT
 
 EXAMPLES = ROOT / "docs/examples"

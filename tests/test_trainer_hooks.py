@@ -17,14 +17,14 @@ from torchrl.objectives import SoftUpdate
 from torchrl.trainers import Trainer
 from torchrl.trainers.trainers import DefaultOptimizationStepper, TargetNetUpdaterHook
 
-from o3f import build
 from o3f.algorithms import Learner
 from o3f.data import RewardRule, make_buffer, online_rows
 from o3f.envs import make_env
-from o3f.exploration import make_actor
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.objectives import IQLLoss
-from o3f.trainer_hooks import JointStepper, LearnerStepper, OfflineOnlineHook
+from o3f.training import build
+from o3f.training.exploration import make_actor
+from o3f.training.torchrl.hooks import JointStepper, LearnerStepper, OfflineOnlineHook
 from tests.iql_cases import make_batch
 from tests.recipe_runs import TINY, part, run, same, settings
 

@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from o3f.algorithms import make_learner
 from o3f.data.rewards import return_range_scale
 from o3f.objectives.functional import weight_metrics
-from o3f.weight_watch import WeightWatch
+from o3f.training.weight_watch import WeightWatch
 from tests import recipe_runs
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from o3f.data import check_dataset, load_file, load_minari
 from o3f.modules import (
     Argmax,
@@ -26,6 +28,9 @@ from o3f.modules import (
     value_network,
 )
 from o3f.objectives import AWACLoss, CQLLoss, IQLLoss, LAPOLoss, SACLoss
+
+# python -m o3f.doctor and python -m o3f.tags: what is in this folder counts as modules of the package itself.
+__path__.append(str(Path(__file__).parent / "cli" / "entry_points"))
 
 __all__ = [
     "AWACLoss",

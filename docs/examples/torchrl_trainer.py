@@ -15,7 +15,7 @@ from torchrl.trainers import Trainer
 from o3f import OptimisticActor, load_minari
 from o3f.algorithms import make_learner
 from o3f.envs import EnvConfig, make_env
-from o3f.trainer_hooks import LearnerStepper, OfflineOnlineHook
+from o3f.training.torchrl.hooks import LearnerStepper, OfflineOnlineHook
 
 
 def build(

@@ -46,7 +46,7 @@ COVERING = {
 DRIVER = """
 import runpy, sys
 sys.path.insert(0, {root!r})
-import o3f.pretraining
+import o3f.training.offline
 from tests.faults.moments import arm
 arm({moment!r}, {number})
 sys.argv = sys.argv[1:]

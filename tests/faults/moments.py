@@ -36,10 +36,10 @@ def random_moment(draw: random.Random, seconds: float) -> Moment:
     """A moment of a run that takes so many seconds, half of them within a save."""
     moments: list[Moment] = [
         draw.uniform(0.0, seconds),
-        ("o3f.signals", "StopSignals.check", draw.randint(1, 90)),
-        ("o3f.checkpoint", draw.choice(["publish", "write_text", "_prune", "_coordinator"]), draw.randint(1, 3)),
+        ("o3f.cli.signals", "StopSignals.check", draw.randint(1, 90)),
+        ("o3f.runs.checkpoint", draw.choice(["publish", "write_text", "_prune", "_coordinator"]), draw.randint(1, 3)),
         ("os", draw.choice(["fsync", "replace"]), draw.randint(1, 20)),
-        ("o3f.files", "AppendFile.write", draw.randint(1, 12)),
-        ("o3f.reporting", "evaluate", draw.randint(1, 3)),
+        ("o3f.runs.files", "AppendFile.write", draw.randint(1, 12)),
+        ("o3f.training.reporting", "evaluate", draw.randint(1, 3)),
     ]
     return draw.choice([*moments[:3], *moments])

@@ -14,17 +14,17 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from torchrl.data import Bounded
 
-from o3f import build
 from o3f.algorithms import make_learner
-from o3f.comparison import Curves, plot_arms
 from o3f.envs import EnvConfig, make_raw_env
 from o3f.errors import ConfigError
-from o3f.exploration import KINDS, make_actor
-from o3f.lanes import lane_configs
-from o3f.run_checks import check_online
-from o3f.run_config import leaves, plain
-from o3f.runs import RunFolder
-from o3f.statistics import t_interval
+from o3f.evaluation.comparison import Curves, plot_arms
+from o3f.evaluation.intervals import t_interval
+from o3f.runs.folder import RunFolder
+from o3f.runs.identity import leaves, plain
+from o3f.training import build
+from o3f.training.checks import check_online
+from o3f.training.exploration import KINDS, make_actor
+from o3f.training.lanes import lane_configs
 from recipes import evaluate, finetune, quickstart
 from tests.recipe_runs import ROOT, SCRATCH, TINY, command, run, settings
 

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from o3f import checkpoint, pretraining
 from o3f.algorithms import IQLLearner
-from o3f.checkpoint import checkpoints, load_latest, save
+from o3f.cli.signals import StopSignals
 from o3f.errors import CheckpointError, ResourceError, Stopped
-from o3f.exploration import KINDS
-from o3f.runs import RunFolder
-from o3f.signals import StopSignals
+from o3f.runs import checkpoint
+from o3f.runs.checkpoint import checkpoints, load_latest, save
+from o3f.runs.folder import RunFolder
+from o3f.training import offline as pretraining
+from o3f.training.exploration import KINDS
 from recipes import finetune
 from tests import recipe_runs as runs
 from tests.boxes import Box, in_child
@@ -58,8 +59,8 @@ def test_f01_a_run_killed_twice_ends_like_one_that_was_not(name: str, place: Pat
     """SIGKILL to a process that the command starts, once inside a save, once between steps; the same command again."""
     draw, overrides = random.Random(name), [*SHORT, *COVERING[name]]
     undisturbed = run("finetune", *overrides, "runs=undisturbed")
-    inside_save: Moment = ("o3f.checkpoint", draw.choice(["publish", "write_text"]), draw.randint(3, 5))
-    between_steps: Moment = ("o3f.signals", "StopSignals.check", draw.randint(1, 60))
+    inside_save: Moment = ("o3f.runs.checkpoint", draw.choice(["publish", "write_text"]), draw.randint(3, 5))
+    between_steps: Moment = ("o3f.cli.signals", "StopSignals.check", draw.randint(1, 60))
     assert campaign(undisturbed, overrides, [inside_save, between_steps]) == 2
 
 
@@ -112,7 +113,7 @@ def test_f01_a_begun_run_needs_its_pretraining_no_more(place: Path, monkeypatch:
 def test_f02_sigterm_ends_a_run_after_its_step_and_nothing_is_lost(
     pretrained: str, undisturbed: Path, place: Path
 ) -> None:
-    after_the_checkpoint_of_50 = ("o3f.signals", "StopSignals.check", 63)
+    after_the_checkpoint_of_50 = ("o3f.cli.signals", "StopSignals.check", 63)
     code, output = started([*SHORT, pretrained], after_the_checkpoint_of_50, signal.SIGTERM)
     assert code == 143, output
     assert "stopped by SIGTERM after step 63" in output
@@ -253,7 +254,7 @@ def test_f07_a_network_of_another_size_is_left_as_it_was(tmp_path):
 
 HOLD = """
 import json, sys, time
-from o3f.runs import RunFolder
+from o3f.runs.folder import RunFolder
 run = RunFolder.open(json.loads(sys.argv[1]))
 print("locked", flush=True)
 time.sleep(60)

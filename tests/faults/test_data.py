@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from minari.dataset.episode_data import EpisodeData
 from tensordict import TensorDict
 
-from o3f.build import env_config
 from o3f.data import (
     check_dataset,
     check_environment,
@@ -38,7 +37,8 @@ from o3f.envs import EnvConfig, make_gym_env
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, gaussian_policy, tanh_gaussian_policy, value_network
 from o3f.objectives import IQLLoss
-from o3f.runs import RunFolder
+from o3f.runs.folder import RunFolder
+from o3f.training.build import env_config
 from tests import recipe_runs as runs
 from tests.memory import load_in_a_process, write_large_dataset
 from tests.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
@@ -535,7 +535,10 @@ CONVERSION = {
 
 
 RECORDING = {
-    "prepare": "from o3f.behaviours import minari_writer\nfrom recipes import collect\nfrom tests import recipe_runs",
+    "prepare": (
+        "from o3f.collection.behaviours import minari_writer\n"
+        "from recipes import collect\nfrom tests import recipe_runs"
+    ),
     "killed": "minari_writer._publish",
     "command": "recipe_runs.run('collect', *recipe_runs.REACHER, 'steps=60')",
 }

@@ -13,14 +13,14 @@ import torch
 from tensordict import TensorDict
 
 from o3f.algorithms import make_learner
-from o3f.best import BestAgent
-from o3f.checkpoint import load_component
 from o3f.data import make_buffer
 from o3f.errors import DivergenceError
-from o3f.guard import Guard, replay
 from o3f.modules import latent_encoder
 from o3f.objectives.conservative import conservative_gap
 from o3f.objectives.functional import advantage_weights, awac_weights, divergence_from_normal
+from o3f.runs.checkpoint import load_component
+from o3f.training.best import BestAgent
+from o3f.training.guard import Guard, replay
 from recipes import finetune
 from tests import recipe_runs as runs
 from tests.recipe_runs import SHORT, assert_same_run, part, rows, run, run_stopped

@@ -15,13 +15,13 @@ import torch
 from tensordict.nn import TensorDictModule
 from torchrl.envs.utils import check_env_specs
 
-from o3f import reporting
+from o3f.cli.signals import StopSignals
 from o3f.data import end_episode, make_buffer
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
 from o3f.errors import ActionError, EnvironmentFailure, EvaluationError
-from o3f.evaluation import evaluate
-from o3f.signals import StopSignals
-from o3f.video import record_video
+from o3f.evaluation.episodes import evaluate
+from o3f.evaluation.video import record_video
+from o3f.training import reporting
 from recipes import evaluate as evaluate_recipe
 from recipes import finetune
 from tests import recipe_runs as runs

@@ -20,13 +20,13 @@ import pytest
 import torch
 from tensordict import NonTensorData, TensorDict
 
-from o3f import build
-from o3f.behaviours import GaussianMLP
-from o3f.checkpoint import checkpoints, load_component, load_latest, save
+from o3f.collection.behaviours import GaussianMLP
 from o3f.errors import CheckpointError, ConfigError
-from o3f.files import sha256
-from o3f.run_config import read_settings
-from o3f.runs import RunFolder
+from o3f.runs.checkpoint import checkpoints, load_component, load_latest, save
+from o3f.runs.files import sha256
+from o3f.runs.folder import RunFolder
+from o3f.runs.identity import read_settings
+from o3f.training import build
 from recipes import evaluate
 from tests.boxes import Box
 from tests.recipe_runs import ROOT, SHORT, TINY, command, run, settings
@@ -159,7 +159,7 @@ def test_f48_without_the_check_the_forged_checkpoint_would_do_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that the test above is not passed by an attack that never worked."""
-    monkeypatch.setattr("o3f.archives.check_archive", lambda path: None)
+    monkeypatch.setattr("o3f.runs.archives.check_archive", lambda path: None)
     save(tmp_path / "checkpoints", 1, {"box": Box(1)})
     forge(checkpoints(tmp_path / "checkpoints")[0], lambda members: evil_non_tensor(members, tmp_path))
     with warnings.catch_warnings(), contextlib.suppress(CheckpointError):

@@ -18,14 +18,15 @@ from typing import Any
 import pytest
 import torch
 
-from o3f import files, runs
 from o3f.algorithms import IQLLearner
-from o3f.checkpoint import checkpoints, load_latest, save
 from o3f.data.rows import allocate_rows
 from o3f.errors import CheckpointError, ConfigError, SaveError
-from o3f.files import AppendFile, sha256
-from o3f.logging import RunLogger, read_csv
-from o3f.runs import RunFolder
+from o3f.runs import files
+from o3f.runs import folder as runs
+from o3f.runs.checkpoint import checkpoints, load_latest, save
+from o3f.runs.files import AppendFile, sha256
+from o3f.runs.folder import RunFolder
+from o3f.runs.logger import RunLogger, read_csv
 from tests.boxes import Box, in_child, steps_in
 from tests.recipe_runs import SHORT, TINY, assert_same_run, command, run, run_stopped, tensorboard
 

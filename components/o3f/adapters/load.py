@@ -16,7 +16,7 @@ from torch import Tensor
 from o3f.adapters.corl import from_corl
 from o3f.adapters.d3rlpy import from_d3rlpy, read_d3rlpy
 from o3f.adapters.modules import from_modules
-from o3f.adapters.own import HEADER, agent_tensors, is_own, read_own, settings
+from o3f.adapters.native import HEADER, agent_tensors, is_own, read_own, settings
 from o3f.adapters.sb3 import from_sb3, read_sb3
 from o3f.adapters.tensors import Tensors, flat
 from o3f.algorithms.agent import Agent

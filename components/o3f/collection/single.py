@@ -10,9 +10,9 @@ from torchrl.collectors import Collector
 from torchrl.data import ReplayBuffer
 from torchrl.envs import InitTracker, TransformedEnv
 
-from o3f import build
 from o3f.collection.steps import Collection, Episode, State, Step
 from o3f.envs import make_env
+from o3f.training import build
 
 
 class Single(Collection):

@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase, GymWrapper, InitTracker, TransformedEnv
 
-from o3f import build
 from o3f.collection.noting import Noting
 from o3f.envs import EnvConfig, make_gym_env
+from o3f.training import build
 
 
 class WorkersLost(RuntimeError):

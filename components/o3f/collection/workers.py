@@ -12,14 +12,14 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import ReplayBuffer
 
-from o3f import build
+from o3f.cli.signals import StopSignals
 from o3f.collection.local_workers import LocalWorkers
 from o3f.collection.ray_workers import RayWorkers
 from o3f.collection.steps import Collection, Episode, State, Step
 from o3f.collection.worker_env import WorkersLost
 from o3f.envs import check_interface, episode_seed, make_raw_env
 from o3f.errors import EnvironmentFailure
-from o3f.signals import StopSignals
+from o3f.training import build
 
 
 class Workers(Collection):

@@ -8,11 +8,11 @@ from typing import Any
 
 import gymnasium
 
+from o3f.data.array_files import FileDataset
 from o3f.data.episodes import read_episodes
-from o3f.data.files import FileDataset
+from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
-from o3f.data.source import Recorded, open_dataset
 
 
 def check_dataset(
@@ -29,7 +29,7 @@ def check_dataset(
     """Read a local dataset once and check all of it, and an environment against it.
 
     Args:
-        dataset_id: a Minari id, or what :func:`~o3f.data.files.open_file` returned.
+        dataset_id: a Minari id, or what :func:`~o3f.data.array_files.open_file` returned.
         env: the environment to train in, see :func:`check_environment`; for a file, give it to ``open_file``.
         root: folder of the datasets, default as in Minari.
         observation_keys: see :func:`~o3f.data.observations.observation_layout`.

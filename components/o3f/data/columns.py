@@ -101,7 +101,7 @@ def find_columns(path: Path, arrays: Mapping[str, Array], format: str) -> Column
     Args:
         path: the file.
         arrays: of the file.
-        format: see :func:`~o3f.data.files.open_file`.
+        format: see :func:`~o3f.data.array_files.open_file`.
 
     Raises:
         ConfigError: naming what is missing or does not fit, and all arrays found.

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from o3f.data.actions import check_action_space, to_agent_actions
+from o3f.data.minari_store import Recorded, unreadable
 from o3f.data.observations import ObservationLayout
 from o3f.data.rows import Key
-from o3f.data.source import Recorded, unreadable
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def read_episodes(dataset: Recorded, layout: ObservationLayout, action_scale: fl
 def decode_episode(
     raw: Any, layout: ObservationLayout, space: gymnasium.spaces.Box, action_scale: float = 1.0
 ) -> Episode:
-    """Flatten and rescale one ``minari.EpisodeData``, or a :class:`~o3f.data.files.FileEpisode`.
+    """Flatten and rescale one ``minari.EpisodeData``, or a :class:`~o3f.data.array_files.FileEpisode`.
 
     Raises:
         ValueError: if the lengths of its fields do not belong to one episode.

@@ -9,11 +9,11 @@ import gymnasium
 import torch
 from torchrl.data import ReplayBuffer
 
+from o3f.data.array_files import Format, open_file
 from o3f.data.buffers import buffer_over
-from o3f.data.files import Format, open_file
 from o3f.data.info import DatasetInfo
+from o3f.data.minari_store import Recorded
 from o3f.data.reading import ReadOptions, read_rows
-from o3f.data.source import Recorded
 
 
 class LoadOptions(ReadOptions, total=False):
@@ -39,7 +39,7 @@ def load_file(
     hash. The file is never changed and nothing in it is unpickled.
 
     Args:
-        path: an HDF5 or NPZ file; :func:`~o3f.data.files.open_file` says which arrays it must have.
+        path: an HDF5 or NPZ file; :func:`~o3f.data.array_files.open_file` says which arrays it must have.
         format: ``"d4rl"``, ``"ogbench"``, or ``"auto"`` by the arrays there are.
         env: the environment the data are of: sizes are compared with it, and its action bounds rescaled to [-1, 1].
             None takes actions as they are.

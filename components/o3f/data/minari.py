@@ -10,9 +10,9 @@ import torch
 from torchrl.data import ReplayBuffer
 
 from o3f.data.loading import check_storage, load_rows
+from o3f.data.minari_store import open_dataset
 from o3f.data.report import OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
-from o3f.data.source import open_dataset
 from o3f.data.tasks_once import Rewards
 
 

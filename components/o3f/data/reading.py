@@ -14,11 +14,11 @@ from tensordict import TensorDict
 from o3f.data.actions import check_action_space
 from o3f.data.episodes import Episode, read_episodes
 from o3f.data.info import DatasetInfo
+from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
-from o3f.data.source import Recorded, open_dataset
 from o3f.data.tasks_once import Rewards, with_rewards
 from o3f.data.verify import Stored, verify_rows
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from o3f.data.source import Recorded
+from o3f.data.minari_store import Recorded
 
 Rewards = Literal["recorded", "tasks_once"]
 

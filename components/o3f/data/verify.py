@@ -10,9 +10,9 @@ import numpy as np
 from tensordict import TensorDictBase
 
 from o3f.data.actions import check_action_space, to_agent_actions
+from o3f.data.minari_store import Recorded
 from o3f.data.observations import ObservationLayout
 from o3f.data.rows import Key
-from o3f.data.source import Recorded
 
 
 @dataclass(frozen=True)

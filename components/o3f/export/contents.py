@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from o3f.export.interface import Interface
 from o3f.export.programs import PolicyProgram
-from o3f.limits import LIMITS
 from o3f.modules.normalisation import Normaliser
-from o3f.run_config import plain
+from o3f.runs.identity import plain
+from o3f.training.limits import LIMITS
 
 _MEANING = {
     "observation": "the flat observation, raw",

@@ -8,12 +8,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from o3f.algorithms import Learner
-from o3f.checkpoint import FOLDERS, load_metadata
 from o3f.data import open_dataset
-from o3f.files import read_json
-from o3f.logging import read_csv
-from o3f.provenance import provenance
-from o3f.run_config import plain
+from o3f.runs.checkpoint import FOLDERS, load_metadata
+from o3f.runs.files import read_json
+from o3f.runs.identity import plain
+from o3f.runs.logger import read_csv
+from o3f.runs.provenance import provenance
 
 
 def run_facts(folder: str | Path, which: str, trained: DictConfig, learner: Learner) -> dict[str, Any]:

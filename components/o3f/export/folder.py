@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from o3f.errors import ConfigError
-from o3f.files import fsync, sha256
 from o3f.options import require
+from o3f.runs.files import fsync, sha256
 
 FORMAT = "o3f-policy-1"
 FILES = ("model.safetensors", "policy.pt2", "optimistic.pt2", "policy.json", "README.md")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.modules import LatentPolicy
+from o3f.modules.gaussian_policy import TanhMeanGaussian
 from o3f.modules.latent_networks import LatentActor, LatentDecoder
-from o3f.modules.policies import TanhMeanGaussian
-from o3f.modules.tanh_gaussian import TanhGaussian
+from o3f.modules.tanh_gaussian_policy import TanhGaussian
 
 
 class GaussianNetwork(nn.Module):

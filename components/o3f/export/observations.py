@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f import build
 from o3f.algorithms import Learner
 from o3f.envs import make_gym_env
-from o3f.evaluation import act, isolated
+from o3f.evaluation.episodes import act, isolated
+from o3f.training import build
 
 ROWS = 1_000
 STEPS = 300

@@ -21,7 +21,7 @@ from o3f.modules import (
     OptimisticActor,
     UpperConfidenceBound,
 )
-from o3f.modules.limits import ActionLimits, LimitedChoice
+from o3f.modules.action_limits import ActionLimits, LimitedChoice
 
 
 class OptimisticProgram(PolicyProgram):

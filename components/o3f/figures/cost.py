@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from o3f.figures.plan import PlannedRun
-from o3f.logging import read_csv
+from o3f.runs.logger import read_csv
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from o3f.diagnosis.report import rank_correlation
+from o3f.evaluation.diagnosis.report import rank_correlation
 from o3f.figures.evaluations import pretrained_folder
 from o3f.figures.plan import PlannedRun
 from o3f.figures.results import Result, compare
 from o3f.figures.shares import in_shares
-from o3f.files import read_json
+from o3f.runs.files import read_json
 
 #: Quantities whose differences stand beside the diagnosis.
 DIFFERENCES = ("gain", "collecting")

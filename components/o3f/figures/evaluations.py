@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from o3f.figures.plan import PlannedRun, pretraining_key
 from o3f.figures.shares import in_shares
-from o3f.files import read_json
-from o3f.run_config import read_settings
+from o3f.runs.files import read_json
+from o3f.runs.identity import read_settings
 
 #: Ways of acting in ``evaluation.json``, and their heads in the table.
 ACTING = {"policy": "plain policy", "optimistic": "best of N", "best_of_n": "best of N and the policy's own action"}

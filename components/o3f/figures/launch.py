@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from o3f.commands import arguments, command
+from o3f.cli.commands import arguments, command
+from o3f.cli.signals import StopSignals
 from o3f.errors import ResourceError, Stopped
 from o3f.figures.plan import PlannedRun
-from o3f.signals import StopSignals
 
 POLL_SECONDS = 0.2
 

@@ -6,11 +6,11 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-from o3f.commands import arguments
+from o3f.cli.commands import arguments
+from o3f.cli.signals import StopSignals
 from o3f.errors import ResourceError
 from o3f.figures.launch import POLL_SECONDS, end, stopped
 from o3f.figures.plan import PlannedRun
-from o3f.signals import StopSignals
 
 
 def sweeps(runs: Sequence[PlannedRun]) -> list[list[str]]:

@@ -13,13 +13,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from o3f import build
 from o3f.envs import make_gym_env
-from o3f.logging import read_csv
 from o3f.modules import matched_sigma
 from o3f.options import check_keys, require
-from o3f.pretraining import ACTING_KEYS, ONLINE_KEYS, WATCHING_KEYS, offline_algorithm
-from o3f.run_config import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
+from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
+from o3f.runs.logger import read_csv
+from o3f.training import build
+from o3f.training.offline import ACTING_KEYS, ONLINE_KEYS, WATCHING_KEYS, offline_algorithm
 
 #: Candidates of the arm whose displacement ``matched`` arms have.
 REFERENCE_CANDIDATES = 100

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from omegaconf import DictConfig
 
+from o3f.evaluation.intervals import t_interval
 from o3f.figures.evaluations import pretrained_folder
 from o3f.figures.plan import PlannedRun
 from o3f.figures.quantities import read_tag
 from o3f.figures.results import reference
-from o3f.statistics import t_interval
 
 
 def late_change(scores: Sequence[float]) -> float:

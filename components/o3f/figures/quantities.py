@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from o3f.logging import read_csv
+from o3f.runs.logger import read_csv
 
 #: By name, what each is; the order of tables.
 QUANTITIES = {

@@ -17,8 +17,8 @@ from o3f.figures.plot import plot_figure
 from o3f.figures.quantities import QUANTITIES
 from o3f.figures.results import Result
 from o3f.figures.tables import aggregate_table, arms_table, comparisons_table, curves_csv, rows_csv
-from o3f.files import read_json, write_text
 from o3f.options import require
+from o3f.runs.files import read_json, write_text
 
 #: Facts of a run's env.json that are no version and no machine.
 _FACTS = ("seed", "dataset", "dataset_hash")

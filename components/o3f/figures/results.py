@@ -8,10 +8,10 @@ from math import isnan
 
 import numpy as np
 
+from o3f.evaluation.intervals import Interval, interquartile_mean, sign_flip_test, t_interval
 from o3f.figures.plan import PlannedRun
 from o3f.figures.quantities import Series, quantities, read_series
-from o3f.files import read_json
-from o3f.statistics import Interval, interquartile_mean, sign_flip_test, t_interval
+from o3f.runs.files import read_json
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from o3f.commands import arguments
+from o3f.cli.commands import arguments
+from o3f.cli.signals import StopSignals
 from o3f.errors import ResourceError
 from o3f.figures.launch import POLL_SECONDS, end, one_thread, stopped
-from o3f.signals import StopSignals
 
 
 def in_shares(recipe: str, folders: Sequence[Path], overrides: Sequence[str], jobs: int) -> None:

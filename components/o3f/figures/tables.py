@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from omegaconf import DictConfig
 
+from o3f.evaluation.intervals import t_interval
 from o3f.figures.plot import curve
 from o3f.figures.quantities import QUANTITIES
 from o3f.figures.results import Comparison, Result, aggregate, by_arm, compare, headline
-from o3f.statistics import t_interval
 
 #: Compared beside the primary endpoint.
 SECONDARY = ("final", "collecting", "regret")

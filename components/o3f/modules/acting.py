@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
+from o3f.modules.calls import acted
 from o3f.modules.candidates import Centre
-from o3f.modules.evaluate import acted
 
 
 class Bounds(TypedDict):

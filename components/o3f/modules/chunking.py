@@ -8,7 +8,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
-from o3f.modules.evaluate import critic_values, replaced, takes_tensors
+from o3f.modules.calls import critic_values, replaced, takes_tensors
 
 
 def candidate_values(

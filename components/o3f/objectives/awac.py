@@ -18,7 +18,7 @@ from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, d
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f.modules.evaluate import sampled
+from o3f.modules.calls import sampled
 from o3f.objectives.actor_critic import ActorCriticLoss, Critics
 from o3f.objectives.functional import Weighting, awac_weights
 

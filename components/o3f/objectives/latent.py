@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
-from o3f.modules.evaluate import critic_values, replaced, written
+from o3f.modules.calls import critic_values, replaced, written
 from o3f.objectives.base import BoundLoss
 
 

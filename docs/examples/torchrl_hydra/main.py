@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torchrl.trainers import Trainer
 
-import o3f.configs  # noqa: F401  registers o3f_iql, o3f_optimistic_actor, ... in TorchRL's groups
+import o3f.training.torchrl  # noqa: F401  registers o3f_iql, o3f_optimistic_actor, ... in TorchRL's groups
 
 
 def build(config: DictConfig) -> Trainer:

@@ -1,0 +1,76 @@
+"""HalfCheetah-v5 through the collection that recipes/finetune.py makes: collecting alone, and the whole loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from finetune import with_rule
+from omegaconf import DictConfig
+
+from o3f.collection import make_collection
+from o3f.data import RewardRule, make_buffer
+from o3f.training import build
+from o3f.training.exploration import make_actor
+
+from .data import BATCH, transitions
+from .ours import learner_for, rows_of
+
+Cases = dict[str, Callable[[], int]]
+STEPS = 100_000_000  # never reached
+CAPACITY = 100_000
+
+
+def settings(exploration: str) -> DictConfig:
+    """What recipes/finetune.py would be given."""
+    folder = str(Path(__file__).resolve().parents[2] / "conf")
+    overrides = ["task=halfcheetah/random", "dataset=none", "pretrained=none"]
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=folder):
+        return hydra.compose("finetune", [*overrides, f"exploration={exploration}", f"online.steps={STEPS}"])
+
+
+def stepper(exploration: str, updates: int) -> tuple[Callable[[], int], Callable[[], int]]:
+    """One step of the loop of recipes/finetune.py, and its updates alone (each counts as a step)."""
+    config = settings(exploration)
+    torch.manual_seed(0)
+    learner = learner_for("iql5")
+    policy: Any = learner.policy
+    actor = make_actor(policy, learner.critic, config.exploration, policy.spec["action"])
+    buffer = make_buffer(rows_of(transitions()), online_capacity=CAPACITY, batch_size=BATCH)
+    rule = RewardRule(**config.task.reward)
+    schedule = build.schedule(config, learner, actor)
+    state: Any = {"step": 0, "episode": 0, "return": 0.0}
+    steps = iter(make_collection(config, actor, state, buffer))
+
+    def update() -> int:
+        learner.update([buffer.sample().to(config.device) for _ in range(updates)])
+        return updates
+
+    def step() -> int:
+        transition = next(steps).transition
+        state["step"] += 1
+        buffer.extend(with_rule(transition, rule))
+        schedule.step(state["step"])
+        if updates:
+            update()
+        state["return"] += float(transition["next", "reward"])
+        state["episode"] += bool(transition["next", "done"])
+        return updates or 1
+
+    return step, update
+
+
+def collection() -> Cases:
+    """Environment, selection and insertion, without updates: with O3F's actor and with the plain policy."""
+    return {"O3F": stepper("optimistic", 0)[0], "plain policy": stepper("policy", 0)[0]}
+
+
+def loop() -> Cases:
+    """Updates in the whole loop and alone, in time an update, IQL with five critics."""
+    cases = {}
+    for updates in (1, 20):
+        cases[f"loop, {updates} a step"], cases[f"learner, {updates} a step"] = stepper("optimistic", updates)
+    return cases

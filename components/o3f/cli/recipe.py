@@ -1,0 +1,138 @@
+"""Configuration of the recipes: Hydra, quiet, and with messages a person can act on.
+
+A recipe is a function of its configuration::
+
+    @recipe("finetune")                     # ../conf/finetune.yaml, seen from the recipe's own file
+    def main(config: DictConfig) -> None:
+        require_range(config, "algorithm.expectile", "(0, 1)")
+        ...
+
+    if __name__ == "__main__":
+        main()
+
+Command lines are Hydra's (``task=hopper/medium seed=0,1,2 -m``, ``--cfg job``, ``--help``). Hydra itself
+writes nothing: no ``outputs`` folder, no log. Exit codes stand in :mod:`o3f.errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import torch
+from hydra.conf import HydraConf, RunDir, SweepDir
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import o3f.cli.assets  # noqa: F401  (registers the resolver ${asset:NAME})
+from o3f.cli.memory import keep_freed_memory
+from o3f.cli.messages import exit_code, explain_overrides, report
+from o3f.cli.sweeps import Command, SweepFolder, missing_launcher, outcomes, report_sweep, run_job, stoppable
+from o3f.errors import ConfigError
+from o3f.options import check_keys, require, require_range
+
+__all__ = ["check_keys", "recipe", "require", "require_range"]
+
+Function = Callable[[DictConfig], object]
+
+
+def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function], Callable[..., None]]:
+    """Make a function of a configuration a command: compose, run, turn errors into messages and exit codes.
+
+    The configuration arrives with every interpolation resolved and no value missing, and torch uses
+    ``threads`` threads where that key is given.
+
+    Args:
+        config_name: the primary configuration, without ``.yaml``.
+        config_path: the folder of configurations, seen from the file of the recipe.
+
+    Returns:
+        A decorator. Called without arguments the result reads ``sys.argv`` and exits; called with a composed
+        configuration it is a plain function.
+    """
+
+    def decorate(function: Function) -> Callable[..., None]:
+        folder = (Path(inspect.getfile(function)).resolve().parent / config_path).resolve()
+
+        @functools.wraps(function)
+        def main(config: DictConfig | None = None) -> None:
+            if config is not None:
+                _run(function, config)
+            else:
+                sys.exit(_command(function, folder, config_name))
+
+        return main
+
+    return decorate
+
+
+def _run(function: Function, config: DictConfig) -> None:
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
+    config = copy.deepcopy(config)
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error)) from error
+    require(not missing, f"no value for {', '.join(missing)}; add them as key=value.")
+    if config.get("threads") is not None:
+        require_range(config, "threads", "[1, inf)", integer=True)
+        torch.set_num_threads(config.threads)
+    function(config)
+
+
+def _command(function: Function, folder: Path, config_name: str) -> int:
+    """Run the command line; return the exit code."""
+    failures: list[Exception] = []
+    command = Command(tuple(sys.argv[1:]), os.getpid())
+
+    @functools.wraps(function)
+    def job(config: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            run_job(functools.partial(_run, function), config, command)
+            return
+        try:
+            _run(function, config)
+        except Exception as error:
+            report(error)
+            failures.append(error)
+
+    # Makes Hydra raise its errors instead of printing them, so that they are reported here.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    keep_freed_memory()
+    SweepFolder.path = None
+    code = 0
+    with tempfile.TemporaryDirectory(prefix="o3f-") as scratch:
+        _quiet_hydra(scratch)
+        try:
+            with stoppable() if {"-m", "--multirun"} & set(sys.argv) else contextlib.nullcontext():
+                hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
+        except KeyboardInterrupt as stopped:
+            print(str(stopped) or "interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
+            return getattr(stopped, "exit_code", 130)
+        except Exception as error:
+            code = report(error, missing_launcher(sys.argv[1:]) or explain_overrides(sys.argv[1:], folder, config_name))
+        if SweepFolder.path is not None:
+            return report_sweep(outcomes(SweepFolder.path)) or code
+    return exit_code(failures[0]) if failures else code
+
+
+def _quiet_hydra(scratch: str) -> None:
+    """Make Hydra write into ``scratch`` what it insists on writing (``multirun.yaml``), and log nothing."""
+    node = HydraConf(run=RunDir(dir="."), sweep=SweepDir(dir=scratch, subdir="."), output_subdir=None)
+    ours = {"output": None, "hydra_logging": "none", "job_logging": "none"}
+    node.defaults = [{group: ours.get(group, choice)} for entry in node.defaults for group, choice in entry.items()]
+    node.callbacks = {"sweep": {"_target_": "o3f.cli.sweeps.SweepFolder"}}
+    ConfigStore.instance().store(group="hydra", name="config", node=node, provider="hydra")

@@ -1,0 +1,1 @@
+"""Plays or reads, and returns numbers; never trains."""

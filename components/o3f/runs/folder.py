@@ -1,0 +1,199 @@
+"""A run's folder: found again from its configuration, owned by one process, never mixed up with another run.
+
+::
+
+    runs/<name>/<task>-<algorithm>-<exploration>/seed<k>/     exploration "offline": nothing collected
+        config.yaml      the resolved configuration
+        env.json         versions, machine, dataset hash, seed
+        checkpoints/     see o3f.runs.checkpoint
+        metrics.csv ...  see o3f.runs.logger
+        done.json        the final scores; there when the run is finished
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Collection, Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+
+from o3f.errors import CheckpointError, ConfigError, SaveError
+from o3f.runs.checkpoint import checkpoints, clear_stage, load_latest, save
+from o3f.runs.files import read_json, write_text
+from o3f.runs.identity import FREE_KEYS, config_difference, plain, read_settings, run_path
+from o3f.runs.locks import lock_folder
+from o3f.runs.provenance import provenance
+from o3f.runs.stateful import Stateful
+
+#: A checkpoint that cannot be saved is tried again at the next interval, so often.
+FAILED_SAVES = 3
+
+Components = Mapping[str, Stateful | MutableMapping[str, Any]]
+
+
+class RunFolder:
+    """One run's folder, locked by this process until :meth:`close` (or the end of a ``with`` block).
+
+    Attributes:
+        path: the folder.
+        checkpoints: where :mod:`o3f.runs.checkpoint` saves.
+        saved: step of the newest checkpoint loaded or saved, 0 where there is none.
+    """
+
+    saved = 0
+
+    def __init__(self, path: Path, seed: int, lock: FileLock) -> None:
+        self.path = path
+        self._seed = seed
+        self.checkpoints = path / "checkpoints"
+        self._lock = lock
+        self._failures = 0
+
+    @classmethod
+    def open(
+        cls,
+        config: DictConfig | Mapping[str, Any],
+        *,
+        free_keys: Collection[str] = FREE_KEYS,
+        timeout: float = 0.0,
+    ) -> RunFolder:
+        """Create or reopen the folder of a configuration and write ``config.yaml``.
+
+        Args:
+            config: see :func:`~o3f.runs.identity.run_path`; resolved before it is compared or written. Its
+                ``resume`` is ``auto`` (default: continue what is there), ``must`` (fail unless there is a
+                checkpoint or a finished run) or ``never`` (fail if there is a run).
+            free_keys: dotted keys that may differ from those of the run already there.
+            timeout: seconds to wait for another process to finish with the folder; -1 waits for ever.
+
+        Raises:
+            ConfigError: a run of another configuration is there (the message lists the differences), or any
+                run and ``never``. What failed before it logged or saved anything is no run.
+            CheckpointError: ``must``, and there is nothing to resume.
+            ResourceError: another process has the folder; the message says which.
+        """
+        settings = plain(config)
+        path = run_path(settings)
+        resume = settings.get("resume", "auto")
+        if resume not in ("auto", "must", "never"):
+            raise ConfigError(f"resume must be auto, must or never, found {resume!r}.")
+        if resume == "must" and not checkpoints(path / "checkpoints") and not (path / "done.json").exists():
+            raise CheckpointError(f"resume=must, but {path} holds no checkpoint; use resume=auto to start there.")
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, settings["seed"], lock_folder(path, timeout))
+        try:
+            run._claim(settings, resume, free_keys)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def _claim(self, settings: dict[str, Any], resume: str, free_keys: Collection[str]) -> None:
+        file = self.path / "config.yaml"
+        if not (file.exists() and self._begun()):
+            write_text(file, OmegaConf.to_yaml(OmegaConf.create(settings)))
+        elif resume == "never":
+            raise ConfigError(f"resume=never, but {self.path} holds a run; use another name, or delete it.")
+        else:
+            self._compare(settings, read_settings(file), free_keys)
+        clear_stage(self.checkpoints)
+
+    def _compare(self, settings: dict[str, Any], old: dict[str, Any], free_keys: Collection[str]) -> None:
+        allowed = settings.get("resume_allow") or []
+        if changed := config_difference(old, settings, {*free_keys, *allowed}):
+            raise ConfigError(
+                f"{self.path} holds a run with another configuration (old -> new):\n  "
+                + "\n  ".join(changed)
+                + "\nGive this run another name (name=...), delete that folder, or list in resume_allow=[KEY,...] what"
+                " may change on the way."
+            )
+        if changed := config_difference(old, settings, free_keys):
+            warnings.warn(f"{self.path} goes on with another configuration: {', '.join(changed)}.", stacklevel=4)
+            write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
+
+    def _begun(self) -> bool:
+        # A run that failed before (no dataset, say) must not stand in the way of the corrected one.
+        results = any((self.path / name).exists() for name in ("metrics.csv", "done.json"))
+        return results or bool(checkpoints(self.checkpoints))
+
+    def record_environment(self, **facts: Any) -> None:
+        """Write ``env.json``, or compare with the one written when the run began.
+
+        Args:
+            **facts: what the results depend on beside the configuration: ``dataset_hash``, ...
+
+        Raises:
+            ConfigError: a fact differs, so that this would be another run. Other versions, threads or
+                machines only warn: results may then differ in the last digits from an uninterrupted run.
+        """
+        file = self.path / "env.json"
+        now = json.loads(json.dumps({**provenance(), "seed": self._seed, **facts}))
+        if not (file.exists() and self._begun()):
+            write_text(file, json.dumps(now, indent=2) + "\n")
+            return
+        then = read_json(file)
+        if changed := [line for line in config_difference(then, now) if line.split(":")[0] in facts]:
+            raise ConfigError(f"{self.path} was begun with something else (old -> new): {', '.join(changed)}.")
+        if changed := config_difference(then, now, free_keys=()):
+            warnings.warn(
+                f"{self.path} was begun elsewhere ({', '.join(changed)}): not bit-exact from here.",
+                stacklevel=2,
+            )
+
+    def load(self, components: Components) -> bool:
+        """Restore the newest good checkpoint, see :func:`o3f.runs.checkpoint.load_latest`; False if there is none."""
+        metadata = load_latest(self.checkpoints, components)
+        self.saved = metadata["step"] if metadata else 0
+        return metadata is not None
+
+    def save(self, step: int, components: Components, *, last: bool) -> None:
+        """Save a checkpoint; one that fails only warns, for the next one may not.
+
+        Args:
+            step: of the state.
+            components: as in :func:`o3f.runs.checkpoint.save`.
+            last: whether no other one will follow, so that this one must not fail.
+
+        Raises:
+            OSError: the last one failed: disk full, for example.
+            SaveError: so did several in a row.
+        """
+        try:
+            save(self.checkpoints, step, components)
+        except OSError as error:
+            self._failures += 1
+            still = f"the newest checkpoint is that of step {self.saved}"
+            if last:
+                raise
+            if self._failures == FAILED_SAVES:
+                raise SaveError(f"{FAILED_SAVES} checkpoints in a row could not be saved: {error}; {still}.") from error
+            warnings.warn(f"cannot save step {step} ({error}); going on, {still}.", stacklevel=2)
+        else:
+            self.saved, self._failures = step, 0
+
+    @property
+    def scores(self) -> dict[str, Any] | None:
+        """The final scores of a finished run, else None."""
+        file = self.path / "done.json"
+        return read_json(file) if file.exists() else None
+
+    def finish(self, scores: Mapping[str, Any]) -> None:
+        """Mark the run as finished: the same command will then say so and stop."""
+        write_text(self.path / "done.json", json.dumps(dict(scores), indent=2) + "\n")
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Builds objects from the configuration and drives updates."""

@@ -1,0 +1,229 @@
+"""From a run's configuration to its objects."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from tensordict.nn import TensorDictModuleBase
+from torchrl.data import ReplayBuffer
+
+from o3f.adapters import Agent, check_agent, is_agent, load_agent
+from o3f.algorithms import Learner, make_learner
+from o3f.data import (
+    RewardRule,
+    check_environment,
+    check_maze,
+    dataset_info,
+    load_file,
+    load_minari,
+    make_buffer,
+    open_dataset,
+)
+from o3f.envs import EnvConfig, make_gym_env, make_raw_env
+from o3f.errors import ConfigError
+from o3f.modules import OptimisticActor
+from o3f.objectives import BestOfNValue, DistillationLoss
+from o3f.options import check_keys, require
+from o3f.runs.checkpoint import FOLDERS, load_component
+from o3f.runs.identity import leaves, plain, read_settings
+from o3f.training.exploration import coefficients, make_actor
+from o3f.training.schedules import Schedule
+
+#: In the folder of a run that began with an agent of the user's own: that agent, with the networks it is made of.
+AGENT_FILE = "agent.safetensors"
+
+#: Keys of ``config.algorithm`` that are no hyper-parameters of a learner.
+RECIPE_KEYS = ("name", "batch_size", "updates_per_step")
+
+
+def env_config(config: DictConfig) -> EnvConfig:
+    """Return the environment of ``config.task.env``."""
+    settings: Any = OmegaConf.to_container(config.task.env, resolve=True)
+    return EnvConfig(**settings)
+
+
+def seed_streams(seed: int) -> None:
+    """Seed the global streams of torch (which a run draws from), NumPy and Python (an environment may)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
+def learner(config: DictConfig, agent: Agent | None = None) -> Learner:
+    """Build the learner of ``config.algorithm`` for the task's environment.
+
+    Torch's global stream is seeded with ``config.seed`` first: equal configurations, equal initial weights. The
+    networks of ``agent`` take the place of those drawn.
+
+    Raises:
+        ConfigError: the agent does not fit the task or the algorithm.
+    """
+    with contextlib.closing(make_gym_env(env_config(config), seed=config.seed)) as env:
+        observation_dim, action_dim = (
+            int(np.prod(space.shape or ())) for space in (env.observation_space, env.action_space)
+        )
+    torch.manual_seed(config.seed)
+    device = torch.device(config.device)
+    if agent is not None:
+        check_agent(agent, config.algorithm.name, observation_dim, action_dim)
+        for network in (agent.policy, agent.critic, agent.value):
+            if network is not None:
+                network.to(device)
+    settings = hyper_parameters(config)
+    try:
+        return make_learner(config.algorithm.name, observation_dim, action_dim, settings, device, agent)
+    except ValueError as error:
+        raise ConfigError(f"{agent.origin}: {error}" if agent else str(error)) from error
+
+
+def hyper_parameters(config: DictConfig) -> dict[str, Any]:
+    """Return ``config.algorithm`` without what the recipes and not the learner read."""
+    settings: Any = OmegaConf.to_container(config.algorithm, resolve=True)
+    return {key: value for key, value in settings.items() if key not in RECIPE_KEYS}
+
+
+def buffer(
+    config: DictConfig, *, online_capacity: int = 0, online_fraction: float | None = None, folder: Any = None
+) -> tuple[ReplayBuffer, RewardRule, dict[str, Any]]:
+    """Load the dataset into a buffer with room for online rows.
+
+    Args:
+        config: its ``dataset``, ``task`` and ``offline.batch_size``; ``dataset=none`` means no dataset,
+            ``dataset=path`` a file.
+        online_capacity: number of online rows.
+        online_fraction: share of each batch drawn from them; None is uniform over all rows.
+        folder: where memory-mapped storage goes.
+
+    Returns:
+        The buffer, the reward rule for the online rows, and what the run records of the dataset.
+
+    Raises:
+        ValueError: faults of the data, or a dataset of another environment.
+        FileNotFoundError: the dataset is not here; the message says how to get it.
+        ConfigError: there is no such file, or it does not fit the environment.
+    """
+    rule = RewardRule(**config.task.reward)
+    sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
+    if config.dataset.id == "none":
+        require(
+            not isinstance(rule.scale, str),
+            "task.reward.scale=return_range is measured on a dataset, but dataset=none: give it as a number, 1000 over"
+            " the range of the returns that the agent was trained on.",
+        )
+        rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
+        return rows, rule, {"dataset": None, "dataset_hash": None}
+    env = env_config(config)
+    options = {
+        "batch_size": config.offline.batch_size,
+        "reward": rule,
+        "observation_keys": env.observation_keys,
+        "action_scale": config.task.dataset.action_scale,
+        "storage": config.dataset.storage,
+        "storage_dir": folder,
+        "max_transitions": config.dataset.max_transitions,
+        "clip_actions": config.dataset.clip_actions,
+        "on_nonfinite": config.dataset.on_nonfinite,
+        "unmarked_ends": config.dataset.unmarked_ends,
+        "rewards": config.task.dataset.get("rewards", "recorded"),
+        **sizes,
+    }
+    with contextlib.closing(make_raw_env(env)) as recorded:
+        if config.dataset.get("path") is not None:
+            rows = load_file(config.dataset.path, format=config.dataset.format, env=recorded, **options)
+        else:
+            open_dataset(config.dataset.id, download=config.dataset.download)
+            check_environment(config.dataset.id, recorded)
+            rows = load_minari(config.dataset.id, **options)
+        info = dataset_info(rows)
+        check_maze(rows, info, recorded, env.observation_keys or ())
+    return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **info.changes}
+
+
+def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) -> Schedule:
+    """The coefficients' course over the online steps; O3F's is that none changes."""
+    # The sigma of matched noise is not that of the configuration, so a final value could not be meant.
+    acting = {} if config.exploration.kind == "matched_noise" else coefficients(actor)
+    groups = {"algorithm": learner.coefficients, "exploration": acting}
+    named = {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+    to = {name: value for name, value in leaves(plain(config.schedule.to)).items() if value != {}}
+    return Schedule(config.schedule.kind, to, config.schedule.steps, named)
+
+
+def chooser(config: DictConfig, learner: Learner) -> OptimisticActor:
+    """Return the critics' choice that a run collects with; O3F's where it collects in another way, or not at all."""
+    exploration = config.get("exploration") or {}
+    if "candidates" not in exploration:
+        return OptimisticActor(learner.policy, learner.critic, sigma=sigma_of(config))
+    policy: Any = learner.policy
+    return cast(OptimisticActor, make_actor(policy, learner.critic, exploration, policy.spec["action"]))
+
+
+def sigma_of(config: DictConfig) -> Any:
+    """Return the sigma that the run collected with; its task's where there is none, or one of latents."""
+    exploration = config.get("exploration") or {}
+    acts = "sigma" in exploration and exploration.get("candidates") != "latent"
+    sigma = exploration["sigma"] if acts else config.task.sigma
+    return list(sigma) if isinstance(sigma, ListConfig) else sigma
+
+
+def change_objective(learner: Learner, actor: TensorDictModuleBase, config: DictConfig) -> None:
+    """Install what changes more than acting, where it is asked for.
+
+    Raises:
+        ConfigError: the actor's choice is not the critics' alone.
+    """
+    online, kind = config.online, config.exploration.kind
+    require(
+        kind in ("optimistic", "ucb") or not (online.distil_weight or online.target_candidates),
+        "online.distil_weight and online.target_candidates train on what the critics choose: they need"
+        f" exploration=optimistic or ucb, found {kind}.",
+    )
+    if online.distil_weight:
+        learner.actor_term = DistillationLoss(learner.policy, cast(OptimisticActor, actor), online.distil_weight)
+    if online.target_candidates:
+        fewer = {**config.exploration, "num_candidates": online.target_candidates}
+        policy: Any = learner.policy
+        best = cast(OptimisticActor, make_actor(policy, learner.critic, fewer, policy.spec["action"]))
+        moved, best_moved = coefficients(actor), coefficients(best)
+        for name in moved:  # a schedule moves what acts: what the targets choose with is the same tensor
+            best_moved[name].data = moved[name]
+        rule: Any = getattr(learner, "config", None)
+        subset = getattr(rule, "subset_size", None)
+        aggregation: Any = getattr(rule, "aggregation", "min" if subset is None else "subset")
+        learner.next_value = BestOfNValue(best, learner.target_critic, aggregation, subset or 2)
+
+
+def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = None) -> tuple[DictConfig, Learner]:
+    """Return the configuration of a run folder and its learner.
+
+    Args:
+        folder: of the run.
+        which: the ``"latest"`` good checkpoint, or the one of the ``"best"`` evaluation of fine-tuning.
+        agent: networks for the weights, needed where the run began with networks of other code than ours: no code
+            that a run folder names is ever run.
+
+    Raises:
+        ConfigError: it is not a run folder, or its configuration is not one that a run wrote, or there is no ``agent``
+            and it needs one.
+        CheckpointError: it holds no readable checkpoint.
+    """
+    file = Path(folder, "config.yaml")
+    require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
+    config = OmegaConf.create(read_settings(file))
+    if (file := Path(folder, AGENT_FILE)).exists():
+        agent = load_agent(str(file))
+    require(
+        agent is not None or not is_agent(str(config.get("pretrained"))),
+        f"the networks of {folder} are code: {config.get('pretrained')}. In Python, give them to"
+        " o3f.training.build.load_run(folder, agent=o3f.adapters.load_agent(NAME)); in evaluate, as agent=NAME.",
+    )
+    trained = learner(config, agent)
+    check_keys([which], FOLDERS, "checkpoint")
+    trained.load_state_dict(load_component(Path(folder, FOLDERS[which]), "learner"))
+    return config, trained

@@ -1,0 +1,166 @@
+"""Checks of a run's numbers before any work; names and options are checked where they are used."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from o3f.data import FORMATS
+from o3f.options import check_keys, require, require_range
+from o3f.training.limits import LIMITS
+from o3f.training.task_checks import check_algorithm, check_task
+
+_COUNTS = ("steps", "evaluate_every", "checkpoint_every", "log_every")
+
+
+def check_offline(config: DictConfig) -> None:
+    """Check what pre-training and fine-tuning share.
+
+    Raises:
+        ConfigError: naming the key, the allowed range and what was found.
+    """
+    check_task(config)
+    check_algorithm(config)
+    for key in (*_COUNTS, "batch_size"):
+        require_range(config, f"offline.{key}", "[1, inf)", integer=True)
+    require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
+    for key in ("seed", "q_bias_episodes", "video_every"):
+        require_range(config, f"evaluation.{key}", "[0, inf)", integer=True)
+    require_range(config, "evaluation.patience", "[1, inf)", integer=True)
+    check_keys([config.guard.on_nonfinite], ["stop", "roll_back"], "guard.on_nonfinite")
+    require_range(config, "guard.patience", "[1, inf)", integer=True)
+    require_range(config, "guard.max_rollbacks", "[1, 20]", integer=True)
+    if config.guard.max_q_ratio is not None:
+        require_range(config, "guard.max_q_ratio", "(0, inf)")
+    check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
+    check_keys([config.dataset.on_nonfinite], ["stop", "drop_episode"], "dataset.on_nonfinite")
+    check_keys([config.dataset.unmarked_ends], ["stop", "truncate"], "dataset.unmarked_ends")
+    if config.dataset.get("path") is not None:
+        check_keys([config.dataset.format], FORMATS, "dataset.format")
+    if config.dataset.max_transitions is not None:
+        require_range(config, "dataset.max_transitions", "[1, inf)", integer=True)
+
+
+def check_online(config: DictConfig) -> None:
+    """Check a fine-tuning configuration.
+
+    Raises:
+        ConfigError: as :func:`check_offline`, and for keys that contradict each other.
+    """
+    check_offline(config)
+    for key in (*_COUNTS, "updates_per_step", "max_env_failures"):
+        require_range(config, f"online.{key}", "[1, inf)", integer=True)
+    for key in ("random_steps", "warmup_steps", "target_candidates"):
+        require_range(config, f"online.{key}", "[0, inf)", integer=True)
+    require_range(config, "online.distil_weight", "[0, inf)")
+    if config.online.online_fraction is not None:
+        require_range(config, "online.online_fraction", "[0, 1]")
+    check_batches(config)
+    if "num_candidates" in config.exploration:  # beyond, the candidates of one step fill the memory
+        require_range(config, "exploration.num_candidates", "[1, 1000000]", integer=True)
+    for key in ("random_steps", "warmup_steps"):
+        require(
+            config.online[key] < config.online.steps,
+            f"online.{key} ({config.online[key]}) must be less than online.steps ({config.online.steps}):"
+            " nothing is learned before.",
+        )
+    check_limits_hold(config)
+    check_transfer(config)
+    check_collector(config)
+    require_range(config, "agent.value_steps", "[1, inf)", integer=True)
+    check_measured(config)
+    decay = config.algorithm.get("actor_decay_steps")
+    require(
+        config.pretrained != "auto" or config.dataset.id == "none" or decay is None,
+        "algorithm.actor_decay_steps would leave the actor a learning rate of zero online: pre-train with it"
+        " by itself, then fine-tune with algorithm.actor_decay_steps=null pretrained=RUN_FOLDER.",
+    )
+
+
+def check_measured(config: DictConfig) -> None:
+    """Check that what is measured on the dataset, or comes with an agent, is not asked for without either.
+
+    Raises:
+        ConfigError: z-scores or values' bounds would never be measured.
+    """
+    algorithm = config.algorithm
+    if config.dataset.id != "none" or config.pretrained not in ("auto", "none"):
+        return
+    require(
+        not algorithm.get("normalise"),
+        "algorithm.normalise=true measures z-scores on a dataset, but dataset=none: give algorithm.normalise=false.",
+    )
+    require(
+        algorithm.get("value_clamp") != "fixed" or algorithm.value_bounds is not None,
+        "algorithm.value_clamp=fixed takes the dataset's range of values, but dataset=none: give"
+        " algorithm.value_bounds, or algorithm.value_clamp=running.",
+    )
+
+
+def check_batches(config: DictConfig) -> None:
+    """Check that the batches can be filled.
+
+    Raises:
+        ConfigError: there will never be so many rows to draw from.
+    """
+    online, fraction = config.online, config.online.online_fraction
+    require(
+        config.dataset.id != "none" or fraction in (None, 1),
+        f"online.online_fraction={fraction} mixes with a dataset's rows, but dataset=none.",
+    )
+    require(
+        (config.dataset.id != "none" and fraction != 1) or config.offline.batch_size <= online.steps,
+        f"offline.batch_size ({config.offline.batch_size}) exceeds the buffer: there will never be more than"
+        f" online.steps ({online.steps}) rows to draw from.",
+    )
+
+
+def check_limits_hold(config: DictConfig) -> None:
+    """Check that nothing acts outside the limits for hardware, where there are some.
+
+    Raises:
+        ConfigError: random first steps, or an objective that asks the actor between two steps.
+    """
+    limits = [name for name in LIMITS if config.exploration.get(name) is not None]
+    require(
+        not (limits and config.online.random_steps),
+        f"online.random_steps are outside the limits of exploration.{', '.join(limits)}: leave one of them out.",
+    )
+    require(
+        "max_change" not in limits or not (config.online.distil_weight or config.online.target_candidates),
+        "exploration.max_change is about one step after the other; online.distil_weight and online.target_candidates"
+        " choose actions in states of a batch: leave one of them out.",
+    )
+
+
+def check_transfer(config: DictConfig) -> None:
+    """Check that the agent to start from is one that the online algorithm can start from.
+
+    Raises:
+        ConfigError: for another pair than SAC from CQL, or a key of ``transfer`` that is not true or false.
+    """
+    offline = config.get("offline_algorithm")
+    require(
+        not offline or (offline.name, config.algorithm.name) == ("cql", "sac"),
+        "offline_algorithm is for algorithm=sac alone, which can start from algorithm@offline_algorithm=cql; found"
+        f" algorithm={config.algorithm.name}. Any other algorithm starts from itself: leave offline_algorithm out.",
+    )
+    for key, value in config.transfer.items():
+        require(isinstance(value, bool), f"transfer.{key} must be true or false, found {value!r}.")
+
+
+def check_collector(config: DictConfig) -> None:
+    """Check where the environments are.
+
+    Raises:
+        ConfigError: several of them in one process, or together with lanes.
+    """
+    kind = config.collector.kind
+    check_keys([kind], ["single", "multi_sync", "ray"], "collector.kind")
+    require_range(config, "num_workers", "[1, inf)", integer=True)
+    if kind == "single":
+        require(config.num_workers == 1, f"num_workers={config.num_workers} needs collector=multi_sync or ray.")
+        return
+    require_range(config, "collector.timeout", "(0, inf)")
+    if kind == "ray":
+        require_range(config, "collector.num_cpus", "(0, inf)")
+    require(config.num_lanes == 1, f"collector={kind} needs num_lanes=1: lanes step their environments in one process.")

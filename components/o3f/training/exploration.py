@@ -1,0 +1,195 @@
+"""Ways of acting online, by name: from a policy, its critics and a config to the actor a collector calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.data import TensorSpec
+
+from o3f.errors import ConfigError
+from o3f.modules import (
+    GaussianCandidates,
+    GaussianNoiseActor,
+    LatentCandidates,
+    LatentPolicy,
+    MixedCandidates,
+    OptimisticActor,
+    RandomRank,
+    Softmax,
+    Thompson,
+    UpperConfidenceBound,
+    matched_sigma,
+)
+from o3f.options import check_keys, require, require_range
+from o3f.training.limits import LIMITS, check_limits, limited
+
+Options = dict[str, Any]
+Module: TypeAlias = TensorDictModuleBase
+
+
+def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], spec: TensorSpec) -> Module:
+    """Build the actor that collects data.
+
+    Every kind is the plain policy under a deterministic exploration type, draws from torch's global stream
+    and shares the parameters of ``policy`` and ``critic``, so that it always acts with the newest ones.
+
+    Args:
+        policy: writes ``action`` ``[*B, A]`` in [-1, 1].
+        critic: writes ``state_action_value`` ``[*B, m]``.
+        exploration: ``kind`` and all its options, as in ``conf/exploration``:
+            ``optimistic`` and ``ucb`` (omega), ``thompson`` (per) and ``softmax`` (temperature), all four
+            with candidates, num_candidates, sigma, centre, include_base and clip_margin;
+            ``random_rank`` (num_candidates, sigma, centre, per); these five with the limits for hardware
+            :data:`~o3f.training.limits.LIMITS`, which may be missing; ``noise`` (sigma, centre),
+            ``matched_noise`` (num_candidates, sigma, centre), ``policy``. ``sigma`` is a number or a list with one
+            for each action dimension (``matched_noise``: a number).
+        spec: bounds of the action.
+
+    Raises:
+        ConfigError: an option that the kind does not have (the message has the nearest names), one that is
+            missing, or a value out of its range.
+    """
+    options = {str(key): value for key, value in exploration.items()}
+    kind = options.pop("kind", None)
+    check_keys([kind], KINDS, "exploration.kind")
+    make, known = KINDS[str(kind)]
+    where = f"exploration={kind}"
+    check_keys(options, known, where)
+    missing = [name for name in known if name not in options and name not in LIMITS]
+    require(not missing, f"{where}: no value for {', '.join(missing)}.")
+    action_dim = int(spec.shape[-1])
+    _check_numbers(options, action_dim)
+    if set(LIMITS) <= set(known):
+        options = {name: value for name, value in options.items() if name not in LIMITS} | {
+            "limits": check_limits(options, action_dim)
+        }
+    try:
+        return make(policy, critic, options, spec)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def coefficients(actor: Module) -> dict[str, Tensor]:
+    """The actor's ``sigma``, ``omega`` and ``temperature``, those it has, which a schedule may change in place."""
+    parts = [getattr(actor, name) for name in ("sampler", "scorer", "selector") if hasattr(actor, name)]
+    buffers = {name.rpartition(".")[2]: tensor for part in parts for name, tensor in part.named_buffers()}
+    return {name: buffers[name] for name in ("sigma", "omega", "temperature") if name in buffers}
+
+
+def _check_numbers(options: Options, action_dim: int) -> None:
+    if "num_candidates" in options:
+        require_range({"exploration": options}, "exploration.num_candidates", "[1, inf)", integer=True)
+    if "sigma" in options:
+        sigma = options["sigma"] = _plain(options["sigma"])
+        sigmas = sigma if isinstance(sigma, list) else [sigma]
+        for value in sigmas:
+            require_range({"exploration": {"sigma": value}}, "exploration.sigma", "[0, inf)")
+        fits = not isinstance(sigma, list) or len(sigma) == action_dim or options.get("candidates") == "latent"
+        require(fits, f"exploration.sigma: found {len(sigmas)} numbers for {action_dim} action dimensions.")
+    for name, interval in {"temperature": "[0, inf)", "omega": "(-inf, inf)", "clip_margin": "[0, inf)"}.items():
+        if name in options:
+            require_range({"exploration": options}, f"exploration.{name}", interval)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | None) else list(value)
+
+
+def _gaussian(policy: Module, options: Options) -> Module:
+    if options["centre"] == "sample_per_candidate" and not hasattr(policy, "get_dist"):
+        raise ValueError("centre=sample_per_candidate needs a policy that can be sampled; this one is deterministic.")
+    return GaussianCandidates(**options)
+
+
+def _mixed(policy: Module, options: Options) -> Module:
+    if options.pop("centre") != "sample" or options.pop("include_base"):
+        raise ValueError(
+            "candidates=mixed has a sample of the policy as its centre and among the candidates:"
+            " leave centre=sample and include_base=false."
+        )
+    if not hasattr(policy, "get_dist"):
+        raise ValueError("candidates=mixed needs a policy that can be sampled; this algorithm's is deterministic.")
+    return MixedCandidates(**options)
+
+
+def _latent(policy: Module, options: Options) -> Module:
+    if options.pop("centre") != "sample":
+        raise ValueError("candidates=latent has the policy's own latent as its centre: leave centre=sample.")
+    if not isinstance(policy, LatentPolicy):
+        raise ValueError("candidates=latent needs a policy that decodes latents: algorithm=lapo.")
+    actor: Any = policy.actor.module
+    size, sigma = actor.network[-1].out_features, options["sigma"]
+    if isinstance(sigma, list) and len(sigma) != size:
+        raise ValueError(
+            f"sigma has {len(sigma)} numbers; with candidates=latent it needs one, or {size}: the latent's."
+        )
+    return LatentCandidates(policy.decoder, max_latent=actor.max_latent, **options)
+
+
+_SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {
+    "gaussian": _gaussian,
+    "latent": _latent,
+    "mixed": _mixed,
+}
+
+
+def _best_of(policy: Module, critic: Module, options: Options, spec: TensorSpec, **parts: Any) -> Module:
+    kind, limits, selector = options.pop("candidates"), options.pop("limits"), parts.pop("selector", None)
+    check_keys([kind], _SAMPLERS, "exploration.candidates")
+    parts |= limited(limits, _SAMPLERS[kind](policy, options), selector)
+    return OptimisticActor(policy, critic, spec=spec, **parts)
+
+
+def _optimistic(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return _best_of(policy, critic, options, spec, scorer=UpperConfidenceBound(float(options.pop("omega"))))
+
+
+def _thompson(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return _best_of(policy, critic, options, spec, scorer=Thompson(options.pop("per")))
+
+
+def _softmax(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return _best_of(policy, critic, options, spec, selector=Softmax(float(options.pop("temperature"))))
+
+
+def _random_rank(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    scorer, limits = RandomRank(options.pop("per")), options.pop("limits")
+    parts = limited(limits, _gaussian(policy, options))
+    return OptimisticActor(policy, critic, scorer=scorer, spec=spec, **parts)
+
+
+def _noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return GaussianNoiseActor(policy, options["sigma"], centre=options["centre"], spec=spec)
+
+
+def _matched_noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    sigma = options["sigma"]
+    require(
+        not isinstance(sigma, list),
+        f"exploration=matched_noise moves all action dimensions alike: sigma must be one number, found {sigma}.",
+    )
+    sigma = matched_sigma(float(sigma), options["num_candidates"], int(spec.shape[-1]))
+    return GaussianNoiseActor(policy, sigma, centre=options["centre"], spec=spec)
+
+
+def _policy(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+    return policy
+
+
+_STEP = ("num_candidates", "sigma", "centre")
+_CANDIDATES = ("candidates", *_STEP, "include_base", "clip_margin", *LIMITS)
+
+#: How each kind is made, and its options.
+KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], tuple[str, ...]]] = {
+    "optimistic": (_optimistic, (*_CANDIDATES, "omega")),
+    "ucb": (_optimistic, (*_CANDIDATES, "omega")),
+    "thompson": (_thompson, (*_CANDIDATES, "per")),
+    "softmax": (_softmax, (*_CANDIDATES, "temperature")),
+    "random_rank": (_random_rank, (*_STEP, "per", *LIMITS)),
+    "noise": (_noise, ("sigma", "centre")),
+    "matched_noise": (_matched_noise, _STEP),
+    "policy": (_policy, ()),
+}

@@ -1,0 +1,227 @@
+"""Offline pre-training, for the recipe of that name and for fine-tuning runs, which start from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from o3f.algorithms import Learner, SACLearner
+from o3f.cli.progress import Progress, Stopwatch
+from o3f.cli.signals import StopSignals
+from o3f.errors import ConfigError
+from o3f.options import require
+from o3f.runs.checkpoint import load_component
+from o3f.runs.files import read_json
+from o3f.runs.folder import RunFolder
+from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
+from o3f.runs.logger import RunLogger
+from o3f.training import build
+from o3f.training.checks import check_offline
+from o3f.training.guard import Guard
+from o3f.training.lanes import Run, Update
+from o3f.training.reporting import evaluate_and_log, evaluate_policy
+from o3f.training.weight_watch import WeightWatch
+
+#: How pre-training is watched and saved, which changes nothing in its result.
+WATCHING_KEYS = frozenset(
+    {
+        *("evaluation.episodes", "evaluation.seed", "evaluation.q_bias_episodes"),
+        *("guard.on_nonfinite", "guard.patience", "guard.max_rollbacks", "guard.max_q_ratio"),
+        *("offline.evaluate_every", "offline.checkpoint_every", "offline.log_every"),
+    }
+)
+
+#: Of the task, what only collecting uses.
+ACTING_KEYS = frozenset({"task.sigma", "task.centre"})
+
+#: What SAC and the CQL agent it starts from must share.
+NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm", "normalise")
+
+#: Parts of a fine-tuning configuration that its pre-training does not depend on.
+ONLINE_KEYS = (
+    *("exploration", "online", "pretrained", "agent", "schedule", "offline_algorithm", "transfer"),
+    *("collector", "num_workers"),
+)
+
+
+def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Run[Path]:
+    """Train a learner on a dataset alone, or go on where an earlier process stopped.
+
+    Args:
+        config: ``conf/pretrain.yaml``.
+        timeout: seconds to wait for another process that trains the same run; -1 waits for ever.
+
+    Yields:
+        Its updates, see :func:`~o3f.training.lanes.complete`.
+
+    Returns:
+        The run folder, with the learner in its newest checkpoint.
+
+    Raises:
+        ConfigError: a value is out of its range, or there is no dataset.
+    """
+    check_offline(config)
+    require(config.dataset.id != "none", "pre-training needs a dataset: dataset=minari dataset.id=NAMESPACE/NAME-v0.")
+    with RunFolder.open(config, timeout=timeout) as run:
+        if run.scores is None:
+            run.finish((yield from _train(config, run)))
+        return run.path
+
+
+def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Run[Path]:
+    """Pre-train what a fine-tuning configuration starts from, once for all runs that start from the same.
+
+    Where the pretrain recipe has finished the same run (name, seed and all), that one serves. Otherwise the run's name
+    is a digest of everything the pre-training depends on, but the seed; the first process that needs it trains, the
+    others wait for it.
+
+    Args:
+        config: ``conf/finetune.yaml``.
+        data: facts about the dataset, its hash above all: another dataset of the same name is another pre-training.
+
+    Yields:
+        The updates, if it trains.
+
+    Returns:
+        The run folder.
+    """
+    offline = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key not in ONLINE_KEYS]))
+    offline["algorithm"] = offline_algorithm(plain(config))
+    if _is_finished(run_path(offline), offline, data):
+        return run_path(offline)
+    offline |= {"resume": "auto", "resume_allow": [], "name": "pretrained"}
+    facts = {
+        key: value
+        for key, value in leaves(offline).items()
+        if key not in FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"}
+    }
+    digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
+    offline |= {"name": f"pretrained-{digest[:10]}"}
+    if _is_finished(run_path(offline), offline, data):
+        return run_path(offline)
+    return (yield from pretrain(OmegaConf.create(offline), timeout=-1))
+
+
+def offline_algorithm(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the algorithm to pre-train with; where it is another one, its networks are those of the online one."""
+    online = dict(settings["algorithm"])
+    if not settings.get("offline_algorithm"):
+        return online
+    return {**settings["offline_algorithm"], **{key: online[key] for key in NETWORK_KEYS}}
+
+
+def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Whether the folder holds a finished run of these settings on these data."""
+    if not (folder / "done.json").exists():
+        return False
+    facts = read_json(folder / "env.json")
+    theirs = read_settings(folder / "config.yaml")
+    theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
+    return all(facts.get(key) == value for key, value in data.items()) and not config_difference(
+        theirs, settings, free_keys=FREE_KEYS | WATCHING_KEYS | ACTING_KEYS
+    )
+
+
+def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
+    """Give a learner the state of another run's, which must be finished and have the same hyper-parameters.
+
+    Only ``algorithm.actor_decay_steps`` and ``compile`` may differ, and SAC may start from CQL (``transfer`` says
+    what it takes over beside policy and critics). Another environment or reward rule only warns.
+
+    Args:
+        learner: built from ``config``.
+        folder: the other run's folder.
+        config: the configuration of the run that begins.
+
+    Raises:
+        ConfigError: there is no such run, it is not finished, or its agent is another one; the message says
+            in what.
+    """
+    file = Path(folder) / "config.yaml"
+    require(file.exists(), f"pretrained={folder} is no run folder: it has no config.yaml.")
+    require(
+        (Path(folder) / "done.json").exists(),
+        f"pretrained={folder} is not finished: start the command that began it again, and it will go on.",
+    )
+    theirs, ours = read_settings(file), plain(config)
+    sac_from_cql = (theirs["algorithm"]["name"], ours["algorithm"]["name"]) == ("cql", "sac")
+    changed = _difference("algorithm", theirs, ours) if not sac_from_cql else []
+    require(
+        not changed,
+        f"pretrained={folder} holds another agent (there -> here):\n  " + "\n  ".join(changed) + "\n"
+        "To change a coefficient online, start with its offline value and use schedule=abrupt or linear.",
+    )
+    changed = _difference("task.env", theirs, ours) + _difference("task.reward", theirs, ours)
+    trained_in = "was trained in another environment (there -> here):\n  " + "\n  ".join(changed)
+    state = load_component(Path(folder) / "checkpoints", "learner")
+    configured = {name: value.clone() for name, value in learner.coefficients.items()}
+    try:
+        if sac_from_cql and isinstance(learner, SACLearner):
+            transfer = ours["transfer"]
+            learner.start_from(state, copy_targets=transfer["targets"], copy_optimisers=transfer["optimisers"])
+        else:
+            learner.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        why = f"; it {trained_in}" if changed else ""
+        raise ConfigError(f"pretrained={folder} has networks of other sizes{why}\n{error}") from error
+    for name, value in learner.coefficients.items():  # a schedule may have moved the other run's
+        value.copy_(configured[name])
+    decay = ours["algorithm"].get("actor_decay_steps")
+    require(
+        decay is None or learner.updates < decay,
+        f"algorithm.actor_decay_steps={decay} leaves the actor no learning rate after the {learner.updates} updates of"
+        f" pretrained={folder}: give algorithm.actor_decay_steps=null.",
+    )
+    if changed:
+        warnings.warn(f"pretrained={folder} {trained_in}", stacklevel=2)
+
+
+def _difference(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """What differs below a dotted key, that matters to a trained agent."""
+    pair: list[Any] = [theirs, ours]
+    for part in key.split("."):
+        pair = [settings[part] for settings in pair]
+    before, after = ({key: settings} for settings in pair)
+    return config_difference(before, after, free_keys=FREE_KEYS | {"algorithm.actor_decay_steps", "algorithm.compile"})
+
+
+def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
+    learner = build.learner(config)
+    buffer, rule, facts = build.buffer(config, folder=run.path / "storage")
+    run.record_environment(**facts)
+    build.seed_streams(config.seed)
+    if not run.load({"learner": learner}):
+        learner.prepare(buffer[:])
+    guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
+    weights = WeightWatch(learner)
+    done, settings, total = run.saved, config.offline, config.offline.steps
+    logger = RunLogger(run.path, done or None, settings=plain(config))
+    scores: dict[str, Any] = {}
+    clock = Stopwatch()
+    with logger, Progress(f"offline {run.path}", total, done, config.progress) as progress, StopSignals() as stop:
+        for step in range(done + 1, total + 1):
+            batch = buffer.sample().to(config.device)
+            guard.watch([batch])
+            metrics: dict[str, Any] = yield Update(learner, [batch], report=step % settings.log_every == 0)
+            guard.check(step)
+            progress.advance()
+            if step % settings.log_every == 0:
+                metrics |= guard.check_values(step)
+                weights.check(step, metrics)
+                logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
+                logger.log_time(step, {"time/updates_per_second": clock.rate(min(settings.log_every, step - done))})
+            if step % settings.evaluate_every == 0 or step == total:
+                with clock.paused():
+                    scores = evaluate_and_log(logger, progress, step, learner, config, rule)
+            if step % settings.checkpoint_every == 0 or step == total or stop.received:
+                logger.flush()
+                guard.keep()
+                run.save(step, {"learner": learner}, last=step == total)
+            stop.check(step, run.saved)
+    return scores or {"step": total, **evaluate_policy(learner.policy, config)}

@@ -1,0 +1,101 @@
+"""How fine-tuning begins: from scratch, from a pre-trained run, or from an agent of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torchrl.data import ReplayBuffer
+
+from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save_agent
+from o3f.algorithms import IQLLearner, Learner
+from o3f.algorithms.guarded_adam import minimise
+from o3f.modules import fit_normalisers
+from o3f.options import require
+from o3f.runs.checkpoint import load_component
+from o3f.training import build
+from o3f.training.lanes import Run
+from o3f.training.offline import load_pretrained, pretrain_shared
+
+#: The names of critics, their targets and V in a learner's state.
+CRITIC_NETWORKS = ("qvalue_network_params.", "target_qvalue_network_params.", "value_network_params.")
+
+
+def own_agent(config: DictConfig) -> Agent | None:
+    """Return the agent that ``pretrained`` names by a file or a function; None where it is anything else."""
+    return load_agent(config.pretrained) if is_agent(config.pretrained) else None
+
+
+def record_agent(folder: Path, agent: Agent | None) -> dict[str, Any]:
+    """Put an agent into the folder of the run that starts from it, and return what the run depends on: its digest.
+
+    So the run can be evaluated without the file or the code it came from; code that is not ours stays outside.
+    """
+    if agent is None:
+        return {}
+    digest = agent_digest(agent)
+    if is_own(agent) and not (folder / build.AGENT_FILE).exists():
+        save_agent(folder / build.AGENT_FILE, agent)
+    return {"agent": digest}
+
+
+def start_learner(
+    learner: Learner, agent: Agent | None, buffer: ReplayBuffer, config: DictConfig, data: Mapping[str, Any]
+) -> Run[None]:
+    """Give a new learner what it starts with; pre-trains first where that is asked for and not done yet.
+
+    Args:
+        learner: as built; with ``agent`` it has its networks already.
+        agent: the user's own.
+        buffer: with the dataset's rows, if there is one.
+        config: ``conf/finetune.yaml``.
+        data: facts about the dataset.
+
+    Yields:
+        The updates of a pre-training.
+
+    Raises:
+        ConfigError: there is nothing to start from, or an agent lacks what only it could bring.
+    """
+    if agent is not None:
+        yield from _complete(learner, agent, buffer, config, data)
+    elif config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none"):
+        if len(buffer):
+            learner.prepare(buffer[:])
+    else:
+        auto = config.pretrained == "auto"
+        folder = (yield from pretrain_shared(config, data)) if auto else config.pretrained
+        load_pretrained(learner, folder, config)
+
+
+def _complete(
+    learner: Learner, agent: Agent, buffer: ReplayBuffer, config: DictConfig, data: Mapping[str, Any]
+) -> Run[None]:
+    """Train the critics or the value network that an agent lacks, on the dataset; its policy stays as it is."""
+    needs_value = isinstance(learner, IQLLearner)
+    require(agent.critic is not None or agent.value is None, f"{agent.origin} has a value network but no critics.")
+    if agent.critic is not None and (agent.value is not None or not needs_value):
+        return
+    lacks = "critics" if agent.critic is None else "value network"
+    require(
+        needs_value,
+        f"{agent.origin} has no critics, and those of algorithm={config.algorithm.name} are critics of its own policy."
+        " Give critics, too, or use algorithm=iql, whose critics are learned from the dataset alone.",
+    )
+    require(
+        config.dataset.id != "none",
+        f"{agent.origin} has no {lacks}, which would be trained on the dataset, but dataset=none.",
+    )
+    if agent.critic is None:
+        folder = yield from pretrain_shared(config, data)
+        trained = load_component(folder / "checkpoints", "learner")["loss"]
+        critics = {name: tensor for name, tensor in trained.items() if name.startswith(CRITIC_NETWORKS)}
+        learner.loss.load_state_dict({**learner.loss.state_dict(), **critics})
+        return
+    fit_normalisers(learner.loss.value_network, buffer[:])  # the one network that the agent did not bring
+    build.seed_streams(config.seed)
+    for _ in range(config.agent.value_steps):
+        loss, _ = learner.loss.value_loss(buffer.sample().to(config.device))
+        minimise(loss, learner.optimisers["value"])

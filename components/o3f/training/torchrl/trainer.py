@@ -1,0 +1,141 @@
+"""TorchRL's generic Trainer around this package's losses and actors, from configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+from torchrl.collectors import BaseCollector
+from torchrl.data import ReplayBuffer
+from torchrl.objectives import LossModule
+from torchrl.trainers import Trainer
+from torchrl.trainers.algorithms.configs.trainers import TrainerConfig
+from torchrl.trainers.trainers import TargetNetUpdaterHook
+
+from o3f.algorithms import Learner
+from o3f.data import dataset_info
+from o3f.objectives import LAPOLoss
+from o3f.options import require
+from o3f.training.torchrl.hooks import JointStepper, LearnerStepper, OfflineOnlineHook
+from o3f.training.torchrl.make import policy_of
+
+
+@dataclass
+class O3FTrainerConfig(TrainerConfig):
+    """:func:`make_trainer`: the one node that names the others, each of them once, so that all share the networks."""
+
+    collector: Any = MISSING
+    replay_buffer: Any = MISSING
+    total_frames: int = MISSING
+    exploration: Any = None
+    learner: Any = None
+    loss_module: Any = None
+    optimizer: Any = None
+    target_net_updater: Any = None
+    updates_per_step: int = 1
+    offline_steps: int = 0
+    hooks: Any = None
+    frame_skip: int = 1
+    optim_steps_per_batch: int = 1
+    logger: Any = None
+    clip_grad_norm: bool = True
+    clip_norm: float | None = None
+    progress_bar: bool = True
+    seed: int | None = None
+    save_trainer_interval: int = 10_000
+    log_interval: int = 10_000
+    save_trainer_file: Any = None
+    checkpoint: Any = None
+    checkpoint_rotation: Any = None
+    checkpoint_metadata: Any = None
+    log_timings: bool = False
+    auto_log_optim_steps: bool = True
+    _convert_: str = "all"
+    _target_: str = "o3f.training.torchrl.trainer.make_trainer"
+
+
+def make_trainer(
+    *,
+    collector: Callable[..., BaseCollector],
+    replay_buffer: ReplayBuffer,
+    exploration: Callable[..., Any] | None = None,
+    learner: Learner | None = None,
+    loss_module: LossModule | None = None,
+    optimizer: Callable[..., Any] | None = None,
+    target_net_updater: Callable[..., Any] | None = None,
+    updates_per_step: int = 1,
+    offline_steps: int = 0,
+    hooks: Sequence[Any] | None = None,
+    **options: Any,
+) -> Trainer:
+    """Build a TorchRL ``Trainer`` whose collector acts with the networks that it trains.
+
+    Give either ``learner`` (:class:`~o3f.training.torchrl.hooks.LearnerStepper`: the recipes' order of steps), or
+    ``loss_module`` with ``optimizer`` and ``target_net_updater``
+    (:class:`~o3f.training.torchrl.hooks.JointStepper`: one step on all losses). What a
+    learner or LAPO's loss measures on the dataset is measured here.
+
+    Args:
+        collector: to be called with ``policy``: a collector's configuration with ``_partial_: true``.
+        replay_buffer: the dataset, with room for online rows, see :func:`~o3f.data.load_minari`.
+        exploration: to be called with ``policy`` and ``critic``; None collects with the plain policy.
+        learner: see above.
+        loss_module: see above.
+        optimizer: to be called with ``params``.
+        target_net_updater: to be called with the loss.
+        updates_per_step: see :class:`~o3f.training.torchrl.hooks.OfflineOnlineHook`; more than one needs a learner.
+        offline_steps: optimisation steps on the dataset before the first transition is collected.
+        hooks: further ones, registered last.
+        **options: the other arguments of the ``Trainer``.
+
+    Raises:
+        ConfigError: neither or both of the two ways are given, or the second in part.
+    """
+    rest = (loss_module, optimizer, target_net_updater)
+    given = [part is not None for part in rest]
+    require(
+        not any(given) if learner is not None else all(given),
+        "trainer: give either learner, or all of loss_module, optimizer and target_net_updater.",
+    )
+    require(
+        updates_per_step == 1 or learner is not None,
+        f"trainer.updates_per_step is {updates_per_step}: more than 1 needs a learner. Use optim_steps_per_batch.",
+    )
+    loss: Any = loss_module if learner is None else learner.loss
+    measure_dataset(learner, loss, replay_buffer)
+    trainer = Trainer(
+        collector=collector(policy=_actor(exploration, learner, loss)),
+        loss_module=loss,
+        optimizer=None if optimizer is None else optimizer(params=loss.parameters()),
+        optimization_stepper=JointStepper() if learner is None else LearnerStepper(learner),
+        **options,
+    )
+    rule = dataset_info(replay_buffer).reward if hasattr(replay_buffer, "dataset_info") else None
+    OfflineOnlineHook(
+        replay_buffer, updates_per_step=updates_per_step, reward=rule, offline_steps=offline_steps
+    ).register(trainer)
+    if target_net_updater is not None:
+        # Its own register() would step once per collected batch, not once per optimisation step.
+        trainer.register_op("post_optim", TargetNetUpdaterHook(target_net_updater(loss)))
+    for hook in hooks or ():
+        hook.register(trainer)
+    return trainer
+
+
+def measure_dataset(learner: Learner | None, loss: Any, replay_buffer: ReplayBuffer) -> None:
+    """Let a learner, or a loss of ours, measure on the rows ``[D]`` what it needs; nothing where there are none."""
+    if not len(replay_buffer):
+        return
+    if learner is not None:
+        learner.prepare(replay_buffer[:])
+        return
+    loss.fit_normalisers(replay_buffer[:])
+    if isinstance(loss, LAPOLoss):
+        loss.value_clamp.fit(replay_buffer[:]["next", "reward"])
+
+
+def _actor(exploration: Callable[..., Any] | None, learner: Learner | None, loss: Any) -> Any:
+    policy = policy_of(loss) if learner is None else learner.policy
+    return policy if exploration is None else exploration(policy=policy, critic=loss.critic)
