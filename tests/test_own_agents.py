@@ -223,7 +223,7 @@ def test_agents_that_do_not_fit_are_refused(
     ("name", "message"),
     [
         ("nothing.safetensors", "there is no such file"),
-        ("model.zip", "only safetensors files are read"),
+        ("model.zip", "only safetensors and .npz files are read"),
         ("broken.safetensors", "is no readable safetensors file"),
         ("no_module_of_mine:make", "No module named 'no_module_of_mine'"),
         ("json:make_agent", "has no attribute 'make_agent'"),
