@@ -209,6 +209,12 @@ def iql(*, critic: bool = False, value: bool = False) -> Agent:
         (iql(critic=True), ["dataset=none"], "has no value network, which would be trained on the dataset"),
         (iql(value=True), [], "has a value network but no critics"),
         (iql(critic=True, value=True), ["algorithm.aggregation=subset", "algorithm.subset_size=3"], "subset"),
+        (
+            sac(10, 2),
+            ["algorithm=sac", "transfer.optimisers=true"],
+            "brings networks alone: give transfer.optimisers=f",
+        ),
+        (iql(critic=True, value=True), ["transfer.targets=false"], "for algorithm=sac alone; found algorithm=iql"),
     ],
 )
 def test_agents_that_do_not_fit_are_refused(
@@ -224,7 +230,7 @@ def test_agents_that_do_not_fit_are_refused(
     ("name", "message"),
     [
         ("nothing.safetensors", "there is no such file"),
-        ("model.zip", "only safetensors files are read"),
+        ("model.zip", "only safetensors and .npz files are read"),
         ("broken.safetensors", "is no readable safetensors file"),
         ("no_module_of_mine:make", "No module named 'no_module_of_mine'"),
         ("json:make_agent", "has no attribute 'make_agent'"),
@@ -300,3 +306,92 @@ def test_the_temperature_is_taken_over(model: SAC) -> None:
     learner = build.learner(settings("finetune", *FOREIGN), load_agent("agent.safetensors"))
     assert learner.loss.alpha.item() == pytest.approx(0.25)
     assert isinstance(learner, SACLearner)
+
+
+def started(*overrides: str) -> SACLearner:
+    """A learner that starts from ``agent.safetensors``, after other draws from torch's global stream each time."""
+    config = settings("finetune", *FOREIGN, *overrides)
+    learner = build.learner(config, agent := load_agent("agent.safetensors"))
+    buffer, _, facts = build.buffer(config)
+    torch.rand(int(torch.randint(9, ())))
+    complete([start_learner(learner, agent, buffer, config, facts)])
+    assert isinstance(learner, SACLearner)
+    return learner
+
+
+def targets_of(learner: SACLearner) -> dict[str, Any]:
+    """The target critics' weights and z-scores, as a checkpoint keeps them."""
+    prefix = "target_qvalue_network_params."
+    state = learner.loss.state_dict()
+    return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix) and "__" not in name}
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_target_critics_are_copies_or_fresh(place: Path, layer_norm: bool) -> None:
+    torch.manual_seed(0)
+    critic = EnsembleQValue(10, 2, 3, (6, 5), layer_norm=layer_norm, normalise=True)
+    critic.normaliser.loc.fill_(0.3)
+    critic.normaliser.scale.fill_(7.0)
+    for gain in critic.norm_weights:
+        gain.data.fill_(2.0)
+    save_agent("agent.safetensors", Agent(tanh_gaussian_policy(10, 2, (4,)), critic))
+    state = dict(critic.state_dict())
+    copied = started()
+    assert same(targets_of(copied), state)
+    fresh = started("transfer.targets=false")
+    assert same(dict(fresh.critic.state_dict()), state)
+    targets = targets_of(fresh)
+    assert targets.keys() == state.keys()
+    assert same(targets, targets_of(started("transfer.targets=false")))
+    assert not same(targets, targets_of(started("transfer.targets=false", "seed=1")))
+    for name, value in targets.items():
+        if name.startswith("normaliser."):
+            assert torch.equal(value, state[name])
+        elif name.startswith("norm_"):
+            assert value.unique().tolist() == [float(name.startswith("norm_weights"))]
+        else:
+            assert len(value.unique(dim=0)) == 3  # the members differ
+            assert (value - state[name]).abs().max() > 0.05
+    for index in range(3):  # the bounds of torch's own rule, by which a run draws its networks
+        weight = targets[f"weights.{index}"]
+        assert 0.5 < weight.abs().max() * weight.shape[1] ** 0.5 <= 1
+    values = [
+        learner.target_critic(TensorDict({"observation": torch.ones(1, 10), "action": torch.ones(1, 2)}, [1]))
+        for learner in (copied, fresh)
+    ]
+    assert (values[0]["state_action_value"] - values[1]["state_action_value"]).abs().min() > 1e-3
+
+
+def test_fresh_targets_do_not_depend_on_the_agents_weights(place: Path) -> None:
+    targets = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        save_agent("agent.safetensors", sac(10, 2))
+        targets.append(targets_of(started("transfer.targets=false")))
+    assert same(*targets)
+
+
+def test_fresh_targets_are_drawn_by_the_configured_rule(place: Path) -> None:
+    save_agent("agent.safetensors", sac(10, 2))
+    weight = targets_of(started("transfer.targets=false", "algorithm.init=orthogonal"))["weights.0"][0]
+    torch.testing.assert_close(weight.T @ weight, 2 * torch.eye(4))
+
+
+def test_fresh_targets_follow_the_critics(place: Path) -> None:
+    save_agent("agent.safetensors", sac(10, 2))
+    folder = run("finetune", *FOREIGN, "transfer.targets=false", "algorithm.tau=1.0")
+    state = part(folder, "learner")["loss"]
+    for name in [name for name in state if name.startswith("qvalue_network_params.")]:
+        torch.testing.assert_close(state[f"target_{name}"], state[name], rtol=0, atol=1e-6)
+
+
+def test_critics_of_other_code_cannot_be_drawn_anew(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("soft_code.py").write_text(
+        CODE.replace("import torch\n", "import torch\nfrom o3f import tanh_gaussian_policy\n", 1).replace(
+            "    policy = nn.Sequential(nn.Linear(10, 6), nn.Tanh(), nn.Linear(6, 2), nn.Tanh())\n",
+            "    policy = tanh_gaussian_policy(10, 2, (4,))\n",
+        )
+    )
+    given = [*SHORT, "algorithm=sac", "pretrained=soft_code:make"]
+    assert command("finetune", *given, "transfer.targets=false") == 2
+    assert "draws target critics that are an EnsembleQValue, found a GenericEnsemble" in capsys.readouterr().err

@@ -20,6 +20,7 @@ import pytest
 import torch
 from tensordict import NonTensorData, TensorDict
 
+from o3f.adapters import load_agent
 from o3f.collection.behaviours import GaussianMLP
 from o3f.errors import CheckpointError, ConfigError
 from o3f.runs.checkpoint import checkpoints, load_component, load_latest, save
@@ -194,6 +195,15 @@ def test_f48_an_exported_policy_is_never_unpickled(tmp_path: Path) -> None:
     (tmp_path / "raw.npz").write_bytes(pickle.dumps(Evil(tmp_path / "victim")))
     with pytest.raises(ValueError, match=r"raw\.npz"):
         GaussianMLP.load(tmp_path / "raw.npz")
+    assert not (tmp_path / "victim").exists()
+
+
+def test_f48_an_agent_in_an_npz_file_is_never_unpickled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "agent.npz", **{"policy.fc0.weight": np.array([Evil(tmp_path / "victim")], dtype=object)})
+    (tmp_path / "raw.npz").write_bytes(pickle.dumps(Evil(tmp_path / "victim")))
+    for name in ("agent.npz", "raw.npz"):
+        with pytest.raises(ConfigError, match=rf"{name} is no readable \.npz file"):
+            load_agent(str(tmp_path / name))
     assert not (tmp_path / "victim").exists()
 
 

@@ -1,4 +1,4 @@
-"""Agents from elsewhere: CORL, d3rlpy, Stable-Baselines3, one's own modules, or a file."""
+"""Agents from elsewhere: CORL, d3rlpy, rlkit, Stable-Baselines3, one's own modules, or a file."""
 
 from __future__ import annotations
 

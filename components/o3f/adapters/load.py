@@ -11,20 +11,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from o3f.adapters.corl import from_corl
 from o3f.adapters.d3rlpy import from_d3rlpy, read_d3rlpy
+from o3f.adapters.files import read_npz, read_safetensors
 from o3f.adapters.modules import from_modules
 from o3f.adapters.native import HEADER, agent_tensors, is_own, read_own, settings
+from o3f.adapters.rlkit import is_rlkit, read_rlkit
 from o3f.adapters.sb3 import from_sb3, read_sb3
 from o3f.adapters.tensors import Tensors, flat
 from o3f.algorithms.agent import Agent
 from o3f.errors import ConfigError
-from o3f.optional import optional
 from o3f.options import check_keys, require
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_READ = (".safetensors", ".npz")
 _PARTS = ("policy", "critics", "value", "temperature", "action_dim")
 
 
@@ -40,16 +40,16 @@ def is_function(name: str) -> bool:
 
 def is_agent(name: str) -> bool:
     """Whether this names an agent of the user's own: a file of weights, or a function."""
-    return is_function(name) or Path(name).suffix in (".safetensors", ".pt", ".pth", ".zip", ".d3")
+    return is_function(name) or Path(name).suffix in (*_READ, ".pt", ".pth", ".pkl", ".zip", ".d3")
 
 
 def load_agent(name: str) -> Agent:
     """Load the agent that a file holds or a function returns.
 
     Args:
-        name: a ``.safetensors`` file, in our names or a peer's (which, is seen from the names); or
-            ``package.module:function``, found from the working folder or where Python finds modules. The function is
-            called without arguments; what it may return is said at :func:`as_agent`.
+        name: a ``.safetensors`` file, in our names or a peer's (which, is seen from the names); an ``.npz`` file in
+            a peer's; or ``package.module:function``, found from the working folder or where Python finds modules.
+            The function is called without arguments; what it may return is said at :func:`as_agent`.
 
     Raises:
         ConfigError: there is no such file or function, or it gives no agent; the message says why.
@@ -59,11 +59,13 @@ def load_agent(name: str) -> Agent:
     path = Path(name)
     require(path.exists(), f"{name}: there is no such file.")
     require(
-        path.suffix == ".safetensors",
-        f"{name}: only safetensors files are read, because others may run code. Convert it where its own library is"
-        " (two lines, see docs/own-agents.md), or give a function: pretrained=package.module:function.",
+        path.suffix in _READ,
+        f"{name}: only safetensors and .npz files are read, because others may run code. Convert it where its own"
+        " library is (a few lines, see docs/own-agents.md), or give a function: pretrained=package.module:function.",
     )
-    tensors, header = _read(path)
+    if path.suffix == ".npz":
+        return from_tensors(read_npz(path), name)
+    tensors, header = read_safetensors(path, HEADER)
     return read_own(tensors, header, name) if header else from_tensors(tensors, name)
 
 
@@ -72,7 +74,7 @@ def from_tensors(state: Mapping[str, Any], origin: str = "tensors") -> Agent:
 
     Args:
         state: tensors by dotted name, or nested state dicts; see :mod:`o3f.adapters.corl`,
-            :mod:`o3f.adapters.d3rlpy` and :mod:`o3f.adapters.sb3`.
+            :mod:`o3f.adapters.d3rlpy`, :mod:`o3f.adapters.rlkit` and :mod:`o3f.adapters.sb3`.
         origin: what messages call them.
 
     Raises:
@@ -81,12 +83,14 @@ def from_tensors(state: Mapping[str, Any], origin: str = "tensors") -> Agent:
     tensors = Tensors(flat(state), origin)
     if tensors.has("policy._"):
         return read_d3rlpy(tensors)
+    if is_rlkit(tensors):
+        return read_rlkit(tensors)
     if tensors.has("actor.latent_pi.") or tensors.has("actor.mu.0"):
         return read_sb3(tensors)
     known = ("actor.net.", "actor._mlp.", "actor.trunk.", "actor.base_network.")
     require(
         any(map(tensors.has, known)),
-        f"{origin}: its tensors have no names of CORL, d3rlpy or Stable-Baselines3:"
+        f"{origin}: its tensors have no names of CORL, d3rlpy, rlkit or Stable-Baselines3:"
         f" {', '.join(sorted(flat(state))[:6])}. Give other networks as modules (pretrained=package.module:function).",
     )
     return from_corl(tensors)
@@ -140,13 +144,3 @@ def _call(name: str) -> Any:
         if added:
             sys.path.remove(here)
     return make()
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], str]:
-    safetensors = optional("safetensors", "export")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(HEADER, "")
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ConfigError(f"{path} is no readable safetensors file: {error}") from error

@@ -76,8 +76,9 @@ class Tensors:
             tuple(tensor.shape) == shape,
             f"{self.origin}: {name} has shape {list(tensor.shape)}, expected {list(shape)}.",
         )
+        tensor = tensor.float()  # first: a double can be beyond a float's range
         require(bool(torch.isfinite(tensor).all()), f"{self.origin}: {name} holds numbers that are not finite.")
-        return tensor.float()
+        return tensor
 
     def take_number(self, *names: str) -> float | None:
         """Remove the first of these that is there, which must hold one number; None where there is none."""

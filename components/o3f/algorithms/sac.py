@@ -15,6 +15,7 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
+from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import SACLoss
@@ -189,6 +190,21 @@ class SACLearner(Learner):
             "critic/mean": values.mean(),
             "critic/std": values.std(-1, correction=0).mean(),
         }
+
+    def draw_targets(self) -> None:
+        """Draw the target critics anew, by ``init`` from torch's global stream; z-scores of their inputs stay.
+
+        Raises:
+            ConfigError: they are other networks than an :class:`~o3f.modules.EnsembleQValue`.
+        """
+        target = self.target_critic
+        if not isinstance(target, EnsembleQValue):
+            raise ConfigError(
+                f"transfer.targets=false draws target critics that are an EnsembleQValue, found a"
+                f" {type(target).__name__}: nothing tells how its weights were drawn. Use transfer.targets=true."
+            )
+        target.init = self.config.init
+        target.reset_parameters()
 
     def start_from(self, state: Mapping[str, Any], *, copy_targets: bool, copy_optimisers: bool) -> None:
         """Take over the policy and the critics of a CQL (or another SAC) learner.

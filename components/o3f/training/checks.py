@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from o3f.adapters import is_agent
 from o3f.data import FORMATS
 from o3f.options import check_keys, require, require_range
 from o3f.training.limits import LIMITS
@@ -136,7 +137,8 @@ def check_transfer(config: DictConfig) -> None:
     """Check that the agent to start from is one that the online algorithm can start from.
 
     Raises:
-        ConfigError: for another pair than SAC from CQL, or a key of ``transfer`` that is not true or false.
+        ConfigError: for another pair than SAC from CQL, a key of ``transfer`` that is not true or false, or one that
+            an agent of the user's own cannot follow.
     """
     offline = config.get("offline_algorithm")
     require(
@@ -146,6 +148,18 @@ def check_transfer(config: DictConfig) -> None:
     )
     for key, value in config.transfer.items():
         require(isinstance(value, bool), f"transfer.{key} must be true or false, found {value!r}.")
+    if not is_agent(config.pretrained):
+        return
+    require(
+        not config.transfer.optimisers,
+        f"transfer.optimisers=true takes over Adam's moments, but pretrained={config.pretrained} brings networks alone:"
+        " give transfer.optimisers=false.",
+    )
+    require(
+        config.transfer.targets or config.algorithm.name == "sac",
+        "transfer.targets=false, fresh target critics for an agent of your own, is for algorithm=sac alone; found"
+        f" algorithm={config.algorithm.name}: give transfer.targets=true.",
+    )
 
 
 def check_collector(config: DictConfig) -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torchrl.data import ReplayBuffer
 
 from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save_agent
-from o3f.algorithms import IQLLearner, Learner
+from o3f.algorithms import IQLLearner, Learner, SACLearner
 from o3f.algorithms.guarded_adam import minimise
 from o3f.modules import fit_normalisers
 from o3f.options import require
@@ -61,6 +61,9 @@ def start_learner(
     """
     if agent is not None:
         yield from _complete(learner, agent, buffer, config, data)
+        if isinstance(learner, SACLearner) and not config.transfer.targets:
+            build.seed_streams(config.seed)
+            learner.draw_targets()
     elif config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none"):
         if len(buffer):
             learner.prepare(buffer[:])
