@@ -11,7 +11,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f import EnsembleQValue, OptimisticActor, gaussian_policy
 from o3f.algorithms import Learner, make_learner
-from o3f.cli.memory import keep_freed_memory
+from o3f.cli.recipe import keep_freed_memory
 from o3f.data import make_buffer
 
 from .data import ACTION_DIM, BATCH, LAPO_BATCH, OBSERVATION_DIM, Columns, transitions

@@ -28,7 +28,7 @@ from o3f.collection.behaviours import (
 from o3f.envs import make_raw_env
 from o3f.evaluation.episodes import normalised_score
 from o3f.training import build
-from o3f.training.task_checks import check_task
+from o3f.training.checks import check_task
 
 
 @recipe("collect")

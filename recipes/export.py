@@ -20,7 +20,7 @@ from o3f.adapters import load_agent
 from o3f.algorithms import Learner
 from o3f.cli.recipe import recipe, require
 from o3f.collection.behaviours import gaussian_mlp_from_actor
-from o3f.optional import optional
+from o3f.errors import optional
 from o3f.training import build
 
 

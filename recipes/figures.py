@@ -18,7 +18,7 @@ from rich.table import Table
 from o3f.cli.commands import arguments, command, given_overrides
 from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.data import is_local, open_dataset
-from o3f.errors import ResourceError
+from o3f.errors import ResourceError, optional
 from o3f.figures.cost import Prices, remaining_seconds
 from o3f.figures.diagnoses import diagnose_pretrained, diagnosis_section
 from o3f.figures.evaluations import evaluate_optimistically, optimistic_section
@@ -29,7 +29,6 @@ from o3f.figures.plateau import plateau_section
 from o3f.figures.quantities import QUANTITIES
 from o3f.figures.report import check_keeps, write_report
 from o3f.figures.results import read_results
-from o3f.optional import optional
 from o3f.runs.identity import plain
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

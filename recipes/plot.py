@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from o3f.cli.recipe import recipe, require, require_range
+from o3f.errors import optional
 from o3f.evaluation.comparison import draw_mean, in_parts
-from o3f.optional import optional
 from o3f.runs.identity import read_settings
 from o3f.runs.logger import read_csv
 

@@ -19,9 +19,8 @@ from rich.console import Console
 from o3f.cli.commands import arguments, command
 from o3f.cli.recipe import recipe, require_range
 from o3f.data import is_local
-from o3f.errors import ResourceError
+from o3f.errors import ResourceError, optional
 from o3f.evaluation.comparison import comparison_table, paired_differences, plot_arms, read_curves
-from o3f.optional import optional
 
 LABELS = {
     "optimistic": "O3F",

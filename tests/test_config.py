@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from o3f.options import check_keys, did_you_mean, require, require_range
+from o3f.errors import check_keys, did_you_mean, require, require_range
 
 CONF = {
     "train.yaml": """

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.objectives import CQLLoss
-from o3f.objectives.conservative import conservative_gap, weighted_gap
+from o3f.objectives.functional import conservative_gap, weighted_gap
 from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 
 

@@ -25,8 +25,7 @@ from o3f.modules import (
     Softmax,
     gaussian_policy,
 )
-from o3f.training.exploration import KINDS, make_actor
-from o3f.training.limits import LIMITS, VETOES
+from o3f.training.exploration import KINDS, LIMITS, VETOES, make_actor
 from tests import recipe_runs as runs
 
 ROUNDING = 1e-6

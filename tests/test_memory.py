@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import resource, torch
-from o3f.cli.memory import keep_freed_memory
+from o3f.cli.recipe import keep_freed_memory
 
 assert keep_freed_memory()
 def use():

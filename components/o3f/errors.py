@@ -13,56 +13,67 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-class ConfigError(ValueError):
+
+class O3FError(Exception):
+    """Something that the person at the command line can mend: its message is for them, and shown without a trace."""
+
+    exit_code: int = 1
+
+
+class ConfigError(O3FError, ValueError):
     """The configuration cannot be used as given."""
 
     exit_code = 2
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(O3FError, RuntimeError):
     """No checkpoint can be restored."""
 
     exit_code = 3
 
 
-class ResourceError(RuntimeError):
+class ResourceError(O3FError, RuntimeError):
     """Something needed is exhausted or in use by another process."""
 
     exit_code = 4
 
 
-class SaveError(RuntimeError):
+class SaveError(O3FError, RuntimeError):
     """Checkpoints cannot be saved any more."""
 
     exit_code = 1
 
 
-class ActionError(ValueError):
+class ActionError(O3FError, ValueError):
     """A policy gave an action that no environment may receive: NaN, or out of bounds."""
 
     exit_code = 5
 
 
-class DivergenceError(RuntimeError):
+class DivergenceError(O3FError, RuntimeError):
     """The numbers of a run leave what can be right."""
 
     exit_code = 5
 
 
-class EnvironmentFailure(RuntimeError):
+class EnvironmentFailure(O3FError, RuntimeError):
     """An environment failed too often."""
 
     exit_code = 1
 
 
-class EvaluationError(RuntimeError):
+class EvaluationError(O3FError, RuntimeError):
     """There is no score, because an environment failed; training can go on."""
 
     exit_code = 1
 
 
-class ExportError(RuntimeError):
+class ExportError(O3FError, RuntimeError):
     """An exported policy does not act as the run does; nothing was written."""
 
     exit_code = 1
@@ -79,3 +90,91 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`~o3f.errors.ConfigError` with ``message`` unless ``condition`` holds.
+
+    Examples:
+        >>> require(256 <= 1000, "batch_size must not exceed the buffer's size.")
+    """
+    if not condition:
+        raise ConfigError(message)
+
+
+def require_range(config: Mapping[Any, Any], key: str | Sequence[str], interval: str, *, integer: bool = False) -> None:
+    """Raise :class:`~o3f.errors.ConfigError` unless the number at ``key`` lies in ``interval``.
+
+    Args:
+        config: nested configuration.
+        key: dotted, or its parts where one of them has a dot.
+        interval: as written in mathematics: ``(0, 1)``, ``[0, inf)``, ...
+        integer: whether it must be a whole number.
+
+    Examples:
+        >>> require_range({"algorithm": {"expectile": 1.5}}, "algorithm.expectile", "(0, 1)")
+        Traceback (most recent call last):
+        ...
+        o3f.errors.ConfigError: algorithm.expectile must be a number in (0, 1), found 1.5.
+    """
+    value: Any = config
+    for part in key.split(".") if isinstance(key, str) else key:
+        value = value[part]
+    key = key if isinstance(key, str) else ".".join(key)
+    low, high = (float(bound) for bound in interval[1:-1].split(","))
+    kind = "whole number" if integer else "number"
+    fits = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+    fits = fits and (low <= value if interval[0] == "[" else low < value)
+    fits = fits and (value <= high if interval[-1] == "]" else value < high)
+    require(fits, f"{key} must be a {kind} in {interval}, found {value!r}.")
+
+
+def check_keys(given: Iterable[Any], known: Iterable[str], where: str) -> None:
+    """Raise :class:`~o3f.errors.ConfigError` unless every name in ``given`` is in ``known``.
+
+    Examples:
+        >>> check_keys({"expectle": 0.8}, ["discount", "expectile"], "algorithm")
+        Traceback (most recent call last):
+        ...
+        o3f.errors.ConfigError: algorithm: 'expectle' is not known. Did you mean expectile?
+    """
+    known = list(known)
+    for name in given:
+        require(name in known, f"{where}: {name!r} is not known.{did_you_mean(str(name), known)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean a or b?"`` with the nearest names, or all names where none is near.
+
+    Dotted names are compared by their last part, too.
+
+    Examples:
+        >>> did_you_mean("expectle", ["algorithm.expectile", "seed"])
+        ' Did you mean algorithm.expectile?'
+        >>> did_you_mean("xyz", ["seed", "task"])
+        ' There are: seed, task.'
+    """
+
+    def likeness(option: str) -> float:
+        tails = name.rpartition(".")[2], option.rpartition(".")[2]
+        return max(difflib.SequenceMatcher(None, *pair).ratio() for pair in ((name, option), tails))
+
+    ranked = sorted(known, key=likeness, reverse=True)
+    near = [option for option in ranked[:3] if likeness(option) >= 0.7]
+    return f" Did you mean {' or '.join(near)}?" if near else f" There are: {', '.join(sorted(ranked))}."
+
+
+def optional(module: str, extra: str) -> Any:
+    """Import a module of an optional package.
+
+    Args:
+        module: its name.
+        extra: the extra of this package that brings it.
+
+    Raises:
+        ImportError: it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f'{module} cannot be imported ({error}). Try: pip install "o3f[{extra}]"') from error

@@ -16,8 +16,7 @@ from o3f.algorithms import make_learner
 from o3f.data import make_buffer
 from o3f.errors import DivergenceError
 from o3f.modules import latent_encoder
-from o3f.objectives.conservative import conservative_gap
-from o3f.objectives.functional import advantage_weights, awac_weights, divergence_from_normal
+from o3f.objectives.functional import advantage_weights, awac_weights, conservative_gap, divergence_from_normal
 from o3f.runs.checkpoint import load_component
 from o3f.training.best import BestAgent
 from o3f.training.guard import Guard, replay

@@ -11,8 +11,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import TanhNormal
 
 from o3f.algorithms.agent import Agent
-from o3f.errors import ConfigError
-from o3f.options import require
+from o3f.errors import ConfigError, require
 
 #: Algorithms whose policies are squashed by a tanh; the others' densities must exist at the bounds of the actions.
 SQUASHED = ("sac", "cql")

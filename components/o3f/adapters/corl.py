@@ -21,7 +21,7 @@ from o3f.adapters import networks
 from o3f.adapters.networks import joined
 from o3f.adapters.tensors import Linear, Statistics, Tensors
 from o3f.algorithms.agent import Agent
-from o3f.options import require
+from o3f.errors import require
 
 
 def from_corl(tensors: Tensors) -> Agent:

@@ -24,8 +24,7 @@ from o3f.adapters import networks
 from o3f.adapters.networks import joined
 from o3f.adapters.tensors import Linear, Tensors, flat
 from o3f.algorithms.agent import Agent
-from o3f.errors import ConfigError
-from o3f.options import require
+from o3f.errors import ConfigError, require
 
 
 def from_d3rlpy(algorithm: Any, origin: str = "a d3rlpy agent") -> Agent:

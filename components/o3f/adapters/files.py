@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from o3f.errors import ConfigError
-from o3f.optional import optional
-from o3f.options import require
+from o3f.errors import ConfigError, optional, require
 
 #: Most bytes that a file's arrays may unpack to; an agent's take some megabytes, and a small file can claim any size.
 MAX_BYTES = 2**30

@@ -20,8 +20,7 @@ from o3f.adapters.rlkit import is_rlkit, read_rlkit
 from o3f.adapters.sb3 import from_sb3, read_sb3
 from o3f.adapters.tensors import Tensors, flat
 from o3f.algorithms.agent import Agent
-from o3f.errors import ConfigError
-from o3f.options import check_keys, require
+from o3f.errors import ConfigError, check_keys, require
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _READ = (".safetensors", ".npz")

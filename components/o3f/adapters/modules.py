@@ -15,9 +15,8 @@ from torchrl.modules import IndependentNormal, ProbabilisticActor
 
 from o3f.adapters.networks import DETERMINISTIC_STD
 from o3f.algorithms.agent import Agent
-from o3f.errors import ConfigError
+from o3f.errors import ConfigError, require
 from o3f.modules import EnsembleQValue, GenericEnsemble
-from o3f.options import require
 
 
 def from_modules(

@@ -18,7 +18,7 @@ from torchrl.modules import ProbabilisticActor
 
 from o3f.adapters.networks import policy_network
 from o3f.algorithms.agent import Agent
-from o3f.errors import ConfigError
+from o3f.errors import ConfigError, optional, require
 from o3f.modules import (
     EnsembleQValue,
     Normaliser,
@@ -28,8 +28,6 @@ from o3f.modules import (
     tanh_gaussian_policy,
     value_network,
 )
-from o3f.optional import optional
-from o3f.options import require
 from o3f.runs.files import publish
 
 HEADER = "o3f_agent"

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torchrl.modules import ProbabilisticActor
 
 from o3f.adapters.tensors import Linear, Statistics
-from o3f.errors import ConfigError
+from o3f.errors import ConfigError, require
 from o3f.modules import EnsembleQValue, Normaliser, gaussian_policy, tanh_gaussian_policy, value_network
 from o3f.modules.gaussian_policy import LogStdRule
-from o3f.options import require
 
 #: Standard deviation given to a policy that has none: the exploration noise of TD3.
 DETERMINISTIC_STD = 0.1

@@ -19,7 +19,7 @@ from o3f.adapters import networks
 from o3f.adapters.networks import joined
 from o3f.adapters.tensors import Linear, Tensors
 from o3f.algorithms.agent import Agent
-from o3f.options import require
+from o3f.errors import require
 
 
 def is_rlkit(tensors: Tensors) -> bool:

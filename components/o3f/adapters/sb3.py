@@ -22,7 +22,7 @@ from o3f.adapters import networks
 from o3f.adapters.networks import joined
 from o3f.adapters.tensors import Tensors, flat
 from o3f.algorithms.agent import Agent
-from o3f.options import require
+from o3f.errors import require
 
 
 def from_sb3(model: Any, origin: str = "a Stable-Baselines3 agent") -> Agent:

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from o3f.errors import ConfigError
-from o3f.options import require
+from o3f.errors import ConfigError, require
 
 
 class Linear(NamedTuple):

@@ -15,7 +15,7 @@ from o3f.algorithms.iql import IQLConfig, IQLLearner
 from o3f.algorithms.lapo import LAPOConfig, LAPOLearner
 from o3f.algorithms.learner import Learner, read_config
 from o3f.algorithms.sac import SACConfig, SACLearner
-from o3f.options import check_keys, require
+from o3f.errors import check_keys, require
 
 __all__ = [
     "AWACConfig",

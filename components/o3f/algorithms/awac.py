@@ -12,11 +12,11 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
+from o3f.errors import require_range
 from o3f.modules import EnsembleQValue, gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import AWACLoss
 from o3f.objectives.functional import Aggregation, Weighting, weight_metrics
-from o3f.options import require_range
 
 
 @dataclass(frozen=True)

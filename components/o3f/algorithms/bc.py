@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from o3f.algorithms.iql import IQLConfig, IQLLearner
-from o3f.options import require
+from o3f.errors import require
 
 
 @dataclass(frozen=True)

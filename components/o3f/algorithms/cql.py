@@ -14,13 +14,12 @@ from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.algorithms.sac import soft_networks
+from o3f.errors import require_range
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
-from o3f.objectives.conservative import Lagrange
 from o3f.objectives.cql import Backup, GapReduction
-from o3f.objectives.functional import Aggregation
+from o3f.objectives.functional import Aggregation, Lagrange
 from o3f.objectives.sac import ActorAggregation
-from o3f.options import require_range
 
 
 @dataclass(frozen=True)

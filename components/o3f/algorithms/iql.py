@@ -13,11 +13,11 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
+from o3f.errors import require, require_range
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
 from o3f.objectives.functional import Aggregation, weight_metrics
-from o3f.options import require, require_range
 
 
 @dataclass(frozen=True)

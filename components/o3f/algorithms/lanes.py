@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from o3f.algorithms.guarded_adam import apply_gradients
 from o3f.algorithms.iql import IQLLearner
 from o3f.algorithms.learner import Learner
-from o3f.options import require
+from o3f.errors import require
 
 Slot: TypeAlias = tuple[dict[str, Any], str]
 """Where a module keeps a tensor: one of its dictionaries, and the name in it."""

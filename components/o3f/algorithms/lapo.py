@@ -13,6 +13,7 @@ from torchrl.data import Bounded
 
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
+from o3f.errors import require_range
 from o3f.modules import (
     EnsembleQValue,
     LatentPolicy,
@@ -25,7 +26,6 @@ from o3f.modules.mlp import Init
 from o3f.objectives import LAPOLoss
 from o3f.objectives.lapo import ActorAggregation
 from o3f.objectives.value_clamp import ClampMode
-from o3f.options import require_range
 
 CRITICS = ("qvalue_network", "value_network")
 

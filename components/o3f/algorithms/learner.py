@@ -13,7 +13,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from o3f.algorithms.guarded_adam import GuardedAdam
-from o3f.options import check_keys
+from o3f.errors import check_keys
 
 Config = TypeVar("Config")
 BatchFunction: TypeAlias = Callable[[TensorDictBase], Tensor]

@@ -15,13 +15,12 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
-from o3f.errors import ConfigError
+from o3f.errors import ConfigError, require, require_range
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import SACLoss
 from o3f.objectives.functional import Aggregation
 from o3f.objectives.sac import ActorAggregation
-from o3f.options import require, require_range
 
 
 @dataclass(frozen=True)

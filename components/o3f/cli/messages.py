@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
-from o3f.options import did_you_mean
+from o3f.errors import did_you_mean
 
 _COMPOSITION = (HydraException, yaml.YAMLError)
 _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)

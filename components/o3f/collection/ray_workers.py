@@ -12,7 +12,7 @@ from tensordict.nn import TensorDictModuleBase
 
 from o3f.collection.watchdog import Watchdog
 from o3f.collection.worker_env import WorkersLost, collector_options, worker_envs
-from o3f.optional import optional
+from o3f.errors import optional
 
 
 class RayWorkers:

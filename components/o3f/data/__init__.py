@@ -7,9 +7,8 @@ from o3f.data.array_files import FORMATS, FileDataset, open_file
 from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online
 from o3f.data.checks import check_dataset, check_environment
 from o3f.data.info import DatasetInfo
-from o3f.data.loading import dataset_info, load_file
+from o3f.data.loading import dataset_info, load_file, load_minari
 from o3f.data.mazes import check_maze
-from o3f.data.minari import load_minari
 from o3f.data.minari_store import is_local, open_dataset
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter
 from o3f.data.observations import ObservationLayout, observation_layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -12,12 +13,15 @@ from torchrl.data import ReplayBuffer
 from o3f.data.array_files import Format, open_file
 from o3f.data.buffers import buffer_over
 from o3f.data.info import DatasetInfo
-from o3f.data.minari_store import Recorded
+from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.reading import ReadOptions, read_rows
+from o3f.data.report import OnNonfinite, UnmarkedEnds
+from o3f.data.rewards import RewardRule
+from o3f.data.tasks_once import Rewards
 
 
 class LoadOptions(ReadOptions, total=False):
-    """Arguments of :func:`load_rows`, see :func:`~o3f.data.minari.load_minari`."""
+    """Arguments of :func:`load_rows`, see :func:`~o3f.data.loading.load_minari`."""
 
     batch_size: int
     online_capacity: int
@@ -35,7 +39,7 @@ def load_file(
 ) -> ReplayBuffer:
     """Load a D4RL, OGBench or plain file of arrays into a TorchRL replay buffer with room for online rows.
 
-    Everything after reading the file is as with :func:`~o3f.data.minari.load_minari`: keys, checks, rewards, content
+    Everything after reading the file is as with :func:`~o3f.data.loading.load_minari`: keys, checks, rewards, content
     hash. The file is never changed and nothing in it is unpickled.
 
     Args:
@@ -43,7 +47,7 @@ def load_file(
         format: ``"d4rl"``, ``"ogbench"``, or ``"auto"`` by the arrays there are.
         env: the environment the data are of: sizes are compared with it, and its action bounds rescaled to [-1, 1].
             None takes actions as they are.
-        **options: arguments of :func:`~o3f.data.minari.load_minari` by the same names. ``observation_keys`` are also
+        **options: arguments of :func:`~o3f.data.loading.load_minari` by the same names. ``observation_keys`` are also
             the parts of ``env``'s observation that a flat one in the file consists of.
 
     Raises:
@@ -69,7 +73,7 @@ def load_rows(
     generator: torch.Generator | None = None,
     **options: Unpack[ReadOptions],
 ) -> ReplayBuffer:
-    """Load an open dataset; see :func:`~o3f.data.minari.load_minari`."""
+    """Load an open dataset; see :func:`~o3f.data.loading.load_minari`."""
     options["free_rows"] = online_capacity
     if storage != "memmap":
         options["storage_dir"] = None
@@ -107,3 +111,81 @@ def dataset_info(buffer: ReplayBuffer) -> DatasetInfo:
     if not isinstance(info, DatasetInfo):
         raise ValueError("This buffer was not made by load_minari or load_file, so it has no dataset_info.")
     return info
+
+
+def load_minari(
+    dataset_id: str,
+    *,
+    download: bool = False,
+    root: str | Path | None = None,
+    batch_size: int = 256,
+    reward: RewardRule | None = None,
+    observation_keys: Sequence[str] | None = None,
+    action_scale: float = 1.0,
+    online_capacity: int = 0,
+    online_fraction: float | None = None,
+    storage: Literal["memory", "memmap"] = "memory",
+    storage_dir: str | Path | None = None,
+    max_transitions: int | None = None,
+    check: bool = True,
+    clip_actions: bool = False,
+    on_nonfinite: OnNonfinite = "stop",
+    unmarked_ends: UnmarkedEnds = "stop",
+    rewards: Rewards = "recorded",
+    generator: torch.Generator | None = None,
+) -> ReplayBuffer:
+    """Load a Minari dataset into a TorchRL replay buffer with room for online rows.
+
+    Rows have exactly the keys :data:`~o3f.data.rows.ROW_KEYS`, float32, reward and flags ``[*B, 1]``; the
+    dataset's come first, in order, and are never overwritten. Unlike TorchRL's ``MinariExperienceReplay``
+    it reads through Minari's own interface, one episode at a time, in any file format, and marks an episode
+    whose data just stop as truncated. What was read is told by :func:`~o3f.data.loading.dataset_info`.
+
+    Args:
+        dataset_id: a Minari id, ``namespace/name-v0``.
+        download: fetch the dataset when it is not in the folder; nothing is downloaded otherwise.
+        root: folder of the datasets; default ``$MINARI_DATASETS_PATH``, then ``~/.minari/datasets``.
+        batch_size: rows a sample, 256 as in IQL.
+        reward: rule applied to every reward once, here; default the raw reward.
+        observation_keys: parts of a Dict observation, in order; default all, see
+            :func:`~o3f.data.observations.observation_layout`.
+        action_scale: share of the dataset's action bounds that the agent's [-1, 1] spans.
+        online_capacity: number of online rows kept besides the dataset.
+        online_fraction: share of each batch drawn from the online rows; default uniform over the union.
+        storage: ``"memory"``, or ``"memmap"`` for files in ``storage_dir`` claimed in full before reading.
+        storage_dir: folder of those files.
+        max_transitions: stop after this many rows; the last one counts as truncated unless it is terminal.
+        check: stop at faults, see :func:`~o3f.data.checks.check_dataset`, warn of what is odd, and compare three
+            episodes value by value with what is read again.
+        clip_actions: accept actions far out of bounds; actions are clipped in any case.
+        on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values instead of stopping.
+        unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked: each is a truncation.
+        rewards: ``"tasks_once"`` rewards each task of FrankaKitchen when it is first done and ends the episode with the
+            last one, see :class:`~o3f.data.tasks_once.TasksOnce`; ``reward`` applies after that.
+        generator: source of the draws; ``None`` is torch's global stream.
+
+    Raises:
+        FileNotFoundError: if the dataset is not in the folder; the message says how to get it.
+        OSError: if the disk has no room for ``storage="memmap"``.
+        RuntimeError: if the dataset's files are damaged, or the rows are not what they hold.
+        ValueError: at faults of the data, or arguments that do not fit together.
+    """
+    check_storage(storage, storage_dir)
+    return load_rows(
+        open_dataset(dataset_id, download=download, root=root),
+        batch_size=batch_size,
+        reward=reward,
+        observation_keys=observation_keys,
+        action_scale=action_scale,
+        online_capacity=online_capacity,
+        online_fraction=online_fraction,
+        storage=storage,
+        storage_dir=storage_dir,
+        max_transitions=max_transitions,
+        check=check,
+        clip_actions=clip_actions,
+        on_nonfinite=on_nonfinite,
+        unmarked_ends=unmarked_ends,
+        rewards=rewards,
+        generator=generator,
+    )

@@ -24,7 +24,7 @@ from o3f.data.verify import Stored, verify_rows
 
 
 class ReadOptions(TypedDict, total=False):
-    """Arguments of :func:`read_rows`, see :func:`~o3f.data.minari.load_minari`."""
+    """Arguments of :func:`read_rows`, see :func:`~o3f.data.loading.load_minari`."""
 
     reward: RewardRule | None
     observation_keys: Sequence[str] | None
@@ -44,7 +44,7 @@ def read_minari(
 ) -> tuple[TensorDict, DatasetInfo]:
     """Read a Minari dataset into rows ``[D + free_rows]`` without making a buffer of them.
 
-    Arguments and errors are those of :func:`~o3f.data.minari.load_minari`; ``free_rows`` zero rows are left
+    Arguments and errors are those of :func:`~o3f.data.loading.load_minari`; ``free_rows`` zero rows are left
     at the end.
     """
     return read_rows(open_dataset(dataset_id, download=download, root=root), **options)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from o3f.errors import optional
 from o3f.evaluation.intervals import t_interval, verdict
-from o3f.optional import optional
 from o3f.runs.logger import read_csv
 
 #: Episodes end at other steps in every run: their means over so many equal parts of the steps are drawn.

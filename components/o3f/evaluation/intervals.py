@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from o3f.optional import optional
+from o3f.errors import optional
 
 
 @dataclass(frozen=True)

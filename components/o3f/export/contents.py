@@ -13,7 +13,7 @@ from o3f.export.interface import Interface
 from o3f.export.programs import PolicyProgram
 from o3f.modules.normalisation import Normaliser
 from o3f.runs.identity import plain
-from o3f.training.limits import LIMITS
+from o3f.training.exploration import LIMITS
 
 _MEANING = {
     "observation": "the flat observation, raw",

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from o3f.errors import ConfigError
-from o3f.options import require
+from o3f.errors import ConfigError, require
 from o3f.runs.files import fsync, sha256
 
 FORMAT = "o3f-policy-1"

@@ -14,8 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from o3f.envs import make_gym_env
+from o3f.errors import check_keys, require
 from o3f.modules import matched_sigma
-from o3f.options import check_keys, require
 from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
 from o3f.runs.logger import read_csv
 from o3f.training import build

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from o3f.errors import optional
 from o3f.evaluation.comparison import draw_mean, in_parts
 from o3f.evaluation.intervals import t_interval
 from o3f.figures.quantities import read_tag
 from o3f.figures.results import Result, by_arm
-from o3f.optional import optional
 
 
 def curve(result: Result, tag: str) -> dict[float, float]:

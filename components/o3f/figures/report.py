@@ -12,12 +12,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from o3f.data import is_local, open_dataset
+from o3f.errors import require
 from o3f.figures.plan import PlannedRun
 from o3f.figures.plot import plot_figure
 from o3f.figures.quantities import QUANTITIES
 from o3f.figures.results import Result
 from o3f.figures.tables import aggregate_table, arms_table, comparisons_table, curves_csv, rows_csv
-from o3f.options import require
 from o3f.runs.files import read_json, write_text
 
 #: Facts of a run's env.json that are no version and no machine.

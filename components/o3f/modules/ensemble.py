@@ -20,7 +20,7 @@ from o3f.modules.normalisation import Normaliser
 from o3f.modules.stacked_layers import stacked_layers
 
 if TYPE_CHECKING:
-    from o3f.modules.generic_ensemble import GenericEnsemble
+    from o3f.modules.stacking import GenericEnsemble
 
 
 class EnsembleQValue(TensorDictModuleBase):

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchrl.data import Composite, TensorSpec
 
 from o3f.modules.acting import action_bounds, base_action, composite_spec, evaluating, exploring
+from o3f.modules.calls import candidate_values
 from o3f.modules.candidates import GaussianCandidates
-from o3f.modules.chunking import candidate_values
 from o3f.modules.keys import key_list
 from o3f.modules.scorers import UpperConfidenceBound
 from o3f.modules.selectors import Argmax

@@ -25,7 +25,7 @@ from torchrl.modules.distributions.utils import sample_and_log_prob
 
 from o3f.modules.keys import key_list
 from o3f.objectives.actor_critic import Critics
-from o3f.objectives.conservative import Lagrange, conservative_gap, weighted_gap
+from o3f.objectives.functional import Lagrange, conservative_gap, weighted_gap
 from o3f.objectives.sac import SACLoss
 
 Backup: TypeAlias = Literal["deterministic", "sample"]
@@ -50,7 +50,7 @@ class CQLLoss(SACLoss):
         qvalue_network: see :class:`~o3f.objectives.actor_critic.ActorCriticLoss`.
         conservative_weight: w. A buffer, set in place.
         lagrange: form of the excess whose multiplier α' is learned, see
-            :func:`~o3f.objectives.conservative.weighted_gap`; ``None`` keeps it at 1.
+            :func:`~o3f.objectives.functional.weighted_gap`; ``None`` keeps it at 1.
         lagrange_threshold: τ. A buffer, set in place. A lower one makes α' grow, so is more conservative.
         num_random: n.
         gap_reduction: ``"mean"`` or ``"sum"`` over the critics. The TD losses are summed in both cases.

@@ -13,20 +13,21 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import warnings
 from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.errors import CheckpointError, ConfigError, SaveError
+from o3f.errors import CheckpointError, ConfigError, ResourceError, SaveError
 from o3f.runs.checkpoint import checkpoints, clear_stage, load_latest, save
 from o3f.runs.files import read_json, write_text
 from o3f.runs.identity import FREE_KEYS, config_difference, plain, read_settings, run_path
-from o3f.runs.locks import lock_folder
 from o3f.runs.provenance import provenance
 from o3f.runs.stateful import Stateful
 
@@ -197,3 +198,24 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def lock_folder(path: Path, timeout: float) -> FileLock:
+    """Take a folder for this process; the system lets go of it with the process, however that ends.
+
+    Args:
+        path: an existing folder.
+        timeout: seconds to wait for another process; -1 waits for ever.
+
+    Raises:
+        ResourceError: another process has it; the message says which.
+        OSError: the folder cannot be written.
+    """
+    lock, owner = FileLock(path / ".lock", thread_local=False), path / ".owner"
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
+        raise ResourceError(f"{path} is in use by process {who}; wait for it, or stop it first.") from None
+    owner.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    return lock

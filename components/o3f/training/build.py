@@ -26,10 +26,9 @@ from o3f.data import (
     open_dataset,
 )
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
-from o3f.errors import ConfigError
+from o3f.errors import ConfigError, check_keys, require
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
-from o3f.options import check_keys, require
 from o3f.runs.checkpoint import FOLDERS, load_component
 from o3f.runs.identity import leaves, plain, read_settings
 from o3f.training.exploration import coefficients, make_actor

@@ -9,7 +9,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.data import TensorSpec
 
-from o3f.errors import ConfigError
+from o3f.errors import ConfigError, check_keys, require, require_range
 from o3f.modules import (
     GaussianCandidates,
     GaussianNoiseActor,
@@ -23,11 +23,16 @@ from o3f.modules import (
     UpperConfidenceBound,
     matched_sigma,
 )
-from o3f.options import check_keys, require, require_range
-from o3f.training.limits import LIMITS, check_limits, limited
+from o3f.modules.action_limits import ActionLimits, Veto
 
 Options = dict[str, Any]
 Module: TypeAlias = TensorDictModuleBase
+
+#: Vetoes by name. A configuration names one, it never imports code: put yours here before you call a recipe's main.
+VETOES: dict[str, Veto] = {}
+
+#: The options of a kind of exploration that has candidates; each may be missing, which is null.
+LIMITS = ("max_displacement", "max_change", "veto")
 
 
 def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], spec: TensorSpec) -> Module:
@@ -43,7 +48,7 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
             ``optimistic`` and ``ucb`` (omega), ``thompson`` (per) and ``softmax`` (temperature), all four
             with candidates, num_candidates, sigma, centre, include_base and clip_margin;
             ``random_rank`` (num_candidates, sigma, centre, per); these five with the limits for hardware
-            :data:`~o3f.training.limits.LIMITS`, which may be missing; ``noise`` (sigma, centre),
+            :data:`~o3f.training.exploration.LIMITS`, which may be missing; ``noise`` (sigma, centre),
             ``matched_noise`` (num_candidates, sigma, centre), ``policy``. ``sigma`` is a number or a list with one
             for each action dimension (``matched_noise``: a number).
         spec: bounds of the action.
@@ -139,7 +144,7 @@ _SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {
 def _best_of(policy: Module, critic: Module, options: Options, spec: TensorSpec, **parts: Any) -> Module:
     kind, limits, selector = options.pop("candidates"), options.pop("limits"), parts.pop("selector", None)
     check_keys([kind], _SAMPLERS, "exploration.candidates")
-    parts |= limited(limits, _SAMPLERS[kind](policy, options), selector)
+    parts |= with_limits(limits, _SAMPLERS[kind](policy, options), selector)
     return OptimisticActor(policy, critic, spec=spec, **parts)
 
 
@@ -157,7 +162,7 @@ def _softmax(policy: Module, critic: Module, options: Options, spec: TensorSpec)
 
 def _random_rank(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
     scorer, limits = RandomRank(options.pop("per")), options.pop("limits")
-    parts = limited(limits, _gaussian(policy, options))
+    parts = with_limits(limits, _gaussian(policy, options))
     return OptimisticActor(policy, critic, scorer=scorer, spec=spec, **parts)
 
 
@@ -177,6 +182,40 @@ def _matched_noise(policy: Module, critic: Module, options: Options, spec: Tenso
 
 def _policy(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
     return policy
+
+
+def check_limits(options: Mapping[str, Any], action_dim: int) -> dict[str, Any]:
+    """Return the limits among ``options`` that are set, as arguments of :class:`~o3f.modules.ActionLimits`.
+
+    Raises:
+        ConfigError: a number below 0, not one per action dimension, or a veto that is not in :data:`VETOES`.
+    """
+    limits = {name: options[name] for name in LIMITS if options.get(name) is not None}
+    for name in ("max_displacement", "max_change"):
+        if name in limits:
+            given = limits[name]
+            numbers = [given] if isinstance(given, int | float | str) else list(given)
+            for number in numbers:
+                require_range({"exploration": {name: number}}, f"exploration.{name}", "[0, inf)")
+            require(
+                len(numbers) in (1, action_dim),
+                f"exploration.{name}: found {len(numbers)} numbers for {action_dim} action dimensions.",
+            )
+            limits[name] = numbers[0] if len(numbers) == 1 else numbers
+    if "veto" in limits:
+        check_keys([limits["veto"]], VETOES, "exploration.veto")
+        limits["veto"] = VETOES[limits["veto"]]
+    return limits
+
+
+def with_limits(
+    limits: Mapping[str, Any], sampler: TensorDictModuleBase, selector: TensorDictModuleBase | None = None
+) -> dict[str, Any]:
+    """Return ``sampler`` and ``selector`` as arguments of :class:`~o3f.modules.OptimisticActor`, within the limits."""
+    if not limits:
+        return {"sampler": sampler, "selector": selector}
+    within = ActionLimits(sampler, **limits)
+    return {"sampler": within, "selector": within.choice(selector)}
 
 
 _STEP = ("num_candidates", "sigma", "centre")

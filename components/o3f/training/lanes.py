@@ -20,8 +20,7 @@ from torchrl.checkpoint import GlobalRNGState
 
 from o3f.algorithms import Learner
 from o3f.algorithms.lanes import Lanes
-from o3f.errors import Stopped
-from o3f.options import require, require_range
+from o3f.errors import Stopped, require, require_range
 
 Result = TypeVar("Result")
 Metrics: TypeAlias = dict[str, Tensor]

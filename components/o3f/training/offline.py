@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from o3f.algorithms import Learner, SACLearner
 from o3f.cli.progress import Progress, Stopwatch
 from o3f.cli.signals import StopSignals
-from o3f.errors import ConfigError
-from o3f.options import require
+from o3f.errors import ConfigError, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder

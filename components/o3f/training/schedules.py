@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from o3f.options import check_keys, require, require_range
+from o3f.errors import check_keys, require, require_range
 
 Kind = Literal["same", "abrupt", "linear"]
 

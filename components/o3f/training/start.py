@@ -12,8 +12,8 @@ from torchrl.data import ReplayBuffer
 from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save_agent
 from o3f.algorithms import IQLLearner, Learner, SACLearner
 from o3f.algorithms.guarded_adam import minimise
+from o3f.errors import require
 from o3f.modules import fit_normalisers
-from o3f.options import require
 from o3f.runs.checkpoint import load_component
 from o3f.training import build
 from o3f.training.lanes import Run

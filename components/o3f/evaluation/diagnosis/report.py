@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from o3f.errors import optional
 from o3f.evaluation.diagnosis.judge import Floats, Judged
-from o3f.optional import optional
 
 Figures = dict[str, float | None]
 

@@ -16,8 +16,8 @@ from torchrl.trainers.trainers import TargetNetUpdaterHook
 
 from o3f.algorithms import Learner
 from o3f.data import dataset_info
+from o3f.errors import require
 from o3f.objectives import LAPOLoss
-from o3f.options import require
 from o3f.training.torchrl.hooks import JointStepper, LearnerStepper, OfflineOnlineHook
 from o3f.training.torchrl.make import policy_of
 
