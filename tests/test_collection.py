@@ -120,7 +120,6 @@ def test_the_newest_weights_and_buffers_act_after_the_random_steps() -> None:
     ("overrides", "message"),
     [
         (["num_workers=2"], "num_workers=2 needs collector=multi_sync or ray"),
-        (["collector=multi_sync", "num_lanes=2"], "collector=multi_sync needs num_lanes=1"),
         (["collector.kind=both"], "collector.kind: 'both' is not known"),
     ],
 )

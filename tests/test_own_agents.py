@@ -22,7 +22,6 @@ from o3f.envs import episode_seed
 from o3f.errors import ConfigError
 from o3f.modules import GenericEnsemble
 from o3f.training import build
-from o3f.training.lanes import complete
 from o3f.training.reporting import evaluate_policy
 from o3f.training.start import start_learner
 from recipes import evaluate
@@ -166,7 +165,7 @@ def test_a_policy_alone_gets_critics_from_the_dataset_and_stays_as_it_is(place: 
     config = settings("finetune", *given)
     learner = build.learner(config, agent := load_agent("agent.safetensors"))
     buffer, _, facts = build.buffer(config)
-    complete([start_learner(learner, agent, buffer, config, facts)])
+    start_learner(learner, agent, buffer, config, facts)
     assert same(before, dict(learner.policy.state_dict()))
     trained = build.load_run(next(Path("runs").glob("pretrained-*/*/seed0")))[1]
     for name in ("qvalue_network", "target_qvalue_network", "value_network"):
@@ -181,7 +180,7 @@ def test_a_missing_value_network_is_fitted_to_the_critics_alone(place: Path) -> 
         config = settings("finetune", *SHORT, "pretrained=agent.safetensors", f"agent.value_steps={steps}")
         learner = build.learner(config, agent := load_agent("agent.safetensors"))
         buffer, _, facts = build.buffer(config)
-        complete([start_learner(learner, agent, buffer, config, facts)])
+        start_learner(learner, agent, buffer, config, facts)
         assert same(dict(agent.critic.state_dict()), dict(load_agent("agent.safetensors").critic.state_dict()))
         losses.append(learner.loss.value_loss(buffer[:])[0].item())
     assert losses[1] < 0.3 * losses[0]
@@ -314,7 +313,7 @@ def started(*overrides: str) -> SACLearner:
     learner = build.learner(config, agent := load_agent("agent.safetensors"))
     buffer, _, facts = build.buffer(config)
     torch.rand(int(torch.randint(9, ())))
-    complete([start_learner(learner, agent, buffer, config, facts)])
+    start_learner(learner, agent, buffer, config, facts)
     assert isinstance(learner, SACLearner)
     return learner
 

@@ -24,7 +24,6 @@ from o3f.runs.identity import leaves, plain
 from o3f.training import build
 from o3f.training.checks import check_online
 from o3f.training.exploration import KINDS, make_actor
-from o3f.training.lanes import lane_configs
 from recipes import evaluate, finetune, quickstart
 from tests.recipe_runs import ROOT, SCRATCH, TINY, command, run, settings
 
@@ -45,7 +44,6 @@ OPTIONAL = {
 def check(config: DictConfig) -> None:
     """Everything that is checked before the data are loaded, but the environment."""
     check_online(config)
-    lane_configs(config)
     learner = make_learner(config.algorithm.name, 3, 2, build.hyper_parameters(config))
     actor = make_actor(learner.policy, learner.critic, config.exploration, Bounded(-1.0, 1.0, (2,)))
     build.schedule(config, learner, actor)

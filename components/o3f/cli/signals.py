@@ -16,8 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """Remembers the first signal of a ``with`` block; a second one ends the process there and then.
 
-    Blocks may overlap, as those of lanes do: the signal is for all of them. Does nothing outside the main thread,
-    where Python does not let signals be handled.
+    Blocks may be nested (fine-tuning may pre-train first): the signal is for all of them. Does nothing outside the
+    main thread, where Python does not let signals be handled.
 
     Attributes:
         received: the signal, or None as long as there was none.

@@ -10,7 +10,7 @@ from torchrl.collectors import Collector
 from torchrl.data import ReplayBuffer
 from torchrl.envs import InitTracker, TransformedEnv
 
-from o3f.collection.steps import Collection, Episode, State, Step
+from o3f.collection.steps import Collection, Episode, State, Step, has_failed
 from o3f.envs import make_env
 from o3f.training import build
 
@@ -45,7 +45,8 @@ class Single(Collection):
         episode = Episode()
         for transition in self._collector:
             ended = bool(transition["next", "done"])
-            yield Step(episode, transition, may_save=ended)  # the environment's state is in no checkpoint
+            # The environment's state is in no checkpoint, so a run resumes where an episode begins.
+            yield Step(episode, transition, may_save=ended, failed=has_failed(transition))
             episode = Episode() if ended else episode
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 from types import TracebackType
 from typing import NamedTuple
 
@@ -34,6 +35,10 @@ class Episode:
         """Count a step that was stored."""
         self.total, self.length, self.row = self.total + reward, self.length + 1, row
 
+    def metrics(self) -> dict[str, float]:
+        """What is logged of it at its end."""
+        return {"rollout/return": self.total, "rollout/length": self.length}
+
     def cut(self, buffer: ReplayBuffer) -> None:
         """Mark its newest row as the end of a truncated episode."""
         if self.length:
@@ -45,13 +50,20 @@ class Step(NamedTuple):
 
     Attributes:
         episode: that it belongs to, without it.
-        transition: ``[1]``; its reward is NaN where the environment failed, and there is nothing to store.
+        transition: ``[1]``.
         may_save: whether a run can be resumed from here.
+        failed: whether the environment did, so that there is nothing to store.
     """
 
     episode: Episode
     transition: TensorDictBase
     may_save: bool
+    failed: bool
+
+
+def has_failed(transition: TensorDictBase) -> bool:
+    """Whether the environment failed in a step ``[1]``: its mark is the reward NaN (:class:`~o3f.envs.Restarting`)."""
+    return isnan(float(transition["next", "reward"]))
 
 
 class Collection(ABC):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from math import isnan
 
 from omegaconf import DictConfig
 from tensordict import TensorDictBase
@@ -15,7 +14,7 @@ from torchrl.data import ReplayBuffer
 from o3f.cli.signals import StopSignals
 from o3f.collection.local_workers import LocalWorkers
 from o3f.collection.ray_workers import RayWorkers
-from o3f.collection.steps import Collection, Episode, State, Step
+from o3f.collection.steps import Collection, Episode, State, Step, has_failed
 from o3f.collection.worker_env import WorkersLost
 from o3f.envs import check_interface, episode_seed, make_raw_env
 from o3f.errors import EnvironmentFailure
@@ -52,7 +51,8 @@ class Workers(Collection):
         while self._state["step"] < total:
             for worker, transition in enumerate(self._next().unbind(0)):
                 self._count(worker, transition)
-                yield Step(self._episodes[worker], transition, may_save=worker == workers - 1)
+                last, failed = worker == workers - 1, has_failed(transition)
+                yield Step(self._episodes[worker], transition, may_save=last, failed=failed)
                 if bool(transition["next", "done"]):
                     self._episodes[worker] = Episode()
                 if self._state["step"] >= total:
@@ -71,7 +71,7 @@ class Workers(Collection):
                 self._begin_anew(error)
 
     def _count(self, worker: int, transition: TensorDictBase) -> None:
-        if isnan(float(transition["next", "reward"])):
+        if has_failed(transition):
             self._state["failures"] = self._state.get("failures", 0) + 1
         elif bool(transition["next", "done"]):
             self._sound.add(worker)

@@ -17,7 +17,7 @@ from o3f.errors import ConfigError
 #: The last two are defaults of ``offline.batch_size`` and ``online.updates_per_step``, which count.
 FREE_KEYS = frozenset(
     {
-        *("runs", "resume", "resume_allow", "progress", "device", "threads", "num_lanes"),
+        *("runs", "resume", "resume_allow", "progress", "device", "threads"),
         *("online.max_env_failures", "evaluation.patience", "evaluation.video_every"),
         *("collector.timeout", "collector.address", "collector.num_cpus"),
         *("dataset.download", "dataset.path", "task.behaviour.path"),

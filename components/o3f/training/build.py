@@ -144,6 +144,12 @@ def buffer(
     return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **info.changes}
 
 
+def actor(config: DictConfig, learner: Learner) -> TensorDictModuleBase:
+    """Build what collects, of ``config.exploration``."""
+    policy: Any = learner.policy
+    return make_actor(policy, learner.critic, config.exploration, policy.spec["action"])
+
+
 def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) -> Schedule:
     """The coefficients' course over the online steps; O3F's is that none changes."""
     # The sigma of matched noise is not that of the configuration, so a final value could not be meant.

@@ -165,7 +165,7 @@ def check_collector(config: DictConfig) -> None:
     """Check where the environments are.
 
     Raises:
-        ConfigError: several of them in one process, or together with lanes.
+        ConfigError: several of them in one process.
     """
     kind = config.collector.kind
     check_keys([kind], ["single", "multi_sync", "ray"], "collector.kind")
@@ -176,7 +176,6 @@ def check_collector(config: DictConfig) -> None:
     require_range(config, "collector.timeout", "(0, inf)")
     if kind == "ray":
         require_range(config, "collector.num_cpus", "(0, inf)")
-    require(config.num_lanes == 1, f"collector={kind} needs num_lanes=1: lanes step their environments in one process.")
 
 
 #: Of a task, with the interval; whole numbers and those that may be null beside.

@@ -12,20 +12,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from o3f.algorithms import Learner, SACLearner
-from o3f.cli.progress import Progress, Stopwatch
-from o3f.cli.signals import StopSignals
 from o3f.errors import ConfigError, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
-from o3f.runs.logger import RunLogger
 from o3f.training import build
 from o3f.training.checks import check_offline
-from o3f.training.guard import Guard
-from o3f.training.lanes import Run, Update
-from o3f.training.reporting import evaluate_and_log, evaluate_policy
-from o3f.training.weight_watch import WeightWatch
+from o3f.training.loop import Training
 
 #: How pre-training is watched and saved, which changes nothing in its result.
 WATCHING_KEYS = frozenset(
@@ -49,15 +43,12 @@ ONLINE_KEYS = (
 )
 
 
-def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Run[Path]:
+def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
     """Train a learner on a dataset alone, or go on where an earlier process stopped.
 
     Args:
         config: ``conf/pretrain.yaml``.
         timeout: seconds to wait for another process that trains the same run; -1 waits for ever.
-
-    Yields:
-        Its updates, see :func:`~o3f.training.lanes.complete`.
 
     Returns:
         The run folder, with the learner in its newest checkpoint.
@@ -69,11 +60,11 @@ def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Run[Path]:
     require(config.dataset.id != "none", "pre-training needs a dataset: dataset=minari dataset.id=NAMESPACE/NAME-v0.")
     with RunFolder.open(config, timeout=timeout) as run:
         if run.scores is None:
-            run.finish((yield from _train(config, run)))
+            run.finish(_train(config, run))
         return run.path
 
 
-def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Run[Path]:
+def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     """Pre-train what a fine-tuning configuration starts from, once for all runs that start from the same.
 
     Where the pretrain recipe has finished the same run (name, seed and all), that one serves. Otherwise the run's name
@@ -83,9 +74,6 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Run[Path]:
     Args:
         config: ``conf/finetune.yaml``.
         data: facts about the dataset, its hash above all: another dataset of the same name is another pre-training.
-
-    Yields:
-        The updates, if it trains.
 
     Returns:
         The run folder.
@@ -104,7 +92,7 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Run[Path]:
     offline |= {"name": f"pretrained-{digest[:10]}"}
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
-    return (yield from pretrain(OmegaConf.create(offline), timeout=-1))
+    return pretrain(OmegaConf.create(offline), timeout=-1)
 
 
 def offline_algorithm(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,37 +178,17 @@ def _difference(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) ->
     return config_difference(before, after, free_keys=FREE_KEYS | {"algorithm.actor_decay_steps", "algorithm.compile"})
 
 
-def _train(config: DictConfig, run: RunFolder) -> Run[dict[str, Any]]:
+def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     learner = build.learner(config)
     buffer, rule, facts = build.buffer(config, folder=run.path / "storage")
     run.record_environment(**facts)
     build.seed_streams(config.seed)
-    if not run.load({"learner": learner}):
+    training = Training(config, "offline", run, learner, buffer, rule, state={"step": 0, "saved": 0})
+    if not training.resume():
         learner.prepare(buffer[:])
-    guard = Guard(learner, config.guard, run.path / "nonfinite", buffer, config.algorithm.discount)
-    weights = WeightWatch(learner)
-    done, settings, total = run.saved, config.offline, config.offline.steps
-    logger = RunLogger(run.path, done or None, settings=plain(config))
-    scores: dict[str, Any] = {}
-    clock = Stopwatch()
-    with logger, Progress(f"offline {run.path}", total, done, config.progress) as progress, StopSignals() as stop:
-        for step in range(done + 1, total + 1):
-            batch = buffer.sample().to(config.device)
-            guard.watch([batch])
-            metrics: dict[str, Any] = yield Update(learner, [batch], report=step % settings.log_every == 0)
-            guard.check(step)
-            progress.advance()
-            if step % settings.log_every == 0:
-                metrics |= guard.check_values(step)
-                weights.check(step, metrics)
-                logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
-                logger.log_time(step, {"time/updates_per_second": clock.rate(min(settings.log_every, step - done))})
-            if step % settings.evaluate_every == 0 or step == total:
-                with clock.paused():
-                    scores = evaluate_and_log(logger, progress, step, learner, config, rule)
-            if step % settings.checkpoint_every == 0 or step == total or stop.received:
-                logger.flush()
-                guard.keep()
-                run.save(step, {"learner": learner}, last=step == total)
-            stop.check(step, run.saved)
-    return scores or {"step": total, **evaluate_policy(learner.policy, config)}
+    with training:
+        while training.steps_left:
+            training.next_step()
+            training.update([buffer.sample().to(config.device)])
+            training.end_step()
+    return training.scores

@@ -62,8 +62,7 @@ def evaluate_and_log(
     if config.evaluation.video_every and step % config.evaluation.video_every == 0:
         film = logger.folder / "videos" / f"step_{step}.mp4"
         record_video(learner.policy, env_config(config), film, seed=config.evaluation.seed)
-    lane = f"seed {config.seed}, " if config.get("num_lanes", 1) > 1 else ""
-    progress.say(f"{lane}step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
+    progress.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
     return {"step": step, **figures}
 
 

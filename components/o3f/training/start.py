@@ -12,11 +12,12 @@ from torchrl.data import ReplayBuffer
 from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save_agent
 from o3f.algorithms import IQLLearner, Learner, SACLearner
 from o3f.algorithms.guarded_adam import minimise
+from o3f.data import online_rows, restore_online
 from o3f.errors import require
 from o3f.modules import fit_normalisers
 from o3f.runs.checkpoint import load_component
+from o3f.runs.stateful import StateOf
 from o3f.training import build
-from o3f.training.lanes import Run
 from o3f.training.offline import load_pretrained, pretrain_shared
 
 #: The names of critics, their targets and V in a learner's state.
@@ -41,9 +42,14 @@ def record_agent(folder: Path, agent: Agent | None) -> dict[str, Any]:
     return {"agent": digest}
 
 
+def online_rows_of(buffer: ReplayBuffer) -> StateOf:
+    """The rows that were collected, as what a checkpoint holds of a buffer; the dataset's are loaded anew."""
+    return StateOf(lambda: online_rows(buffer), lambda saved: restore_online(buffer, saved))
+
+
 def start_learner(
     learner: Learner, agent: Agent | None, buffer: ReplayBuffer, config: DictConfig, data: Mapping[str, Any]
-) -> Run[None]:
+) -> None:
     """Give a new learner what it starts with; pre-trains first where that is asked for and not done yet.
 
     Args:
@@ -53,14 +59,11 @@ def start_learner(
         config: ``conf/finetune.yaml``.
         data: facts about the dataset.
 
-    Yields:
-        The updates of a pre-training.
-
     Raises:
         ConfigError: there is nothing to start from, or an agent lacks what only it could bring.
     """
     if agent is not None:
-        yield from _complete(learner, agent, buffer, config, data)
+        _complete(learner, agent, buffer, config, data)
         if isinstance(learner, SACLearner) and not config.transfer.targets:
             build.seed_streams(config.seed)
             learner.draw_targets()
@@ -69,13 +72,13 @@ def start_learner(
             learner.prepare(buffer[:])
     else:
         auto = config.pretrained == "auto"
-        folder = (yield from pretrain_shared(config, data)) if auto else config.pretrained
+        folder = pretrain_shared(config, data) if auto else config.pretrained
         load_pretrained(learner, folder, config)
 
 
 def _complete(
     learner: Learner, agent: Agent, buffer: ReplayBuffer, config: DictConfig, data: Mapping[str, Any]
-) -> Run[None]:
+) -> None:
     """Train the critics or the value network that an agent lacks, on the dataset; its policy stays as it is."""
     needs_value = isinstance(learner, IQLLearner)
     require(agent.critic is not None or agent.value is None, f"{agent.origin} has a value network but no critics.")
@@ -92,7 +95,7 @@ def _complete(
         f"{agent.origin} has no {lacks}, which would be trained on the dataset, but dataset=none.",
     )
     if agent.critic is None:
-        folder = yield from pretrain_shared(config, data)
+        folder = pretrain_shared(config, data)
         trained = load_component(folder / "checkpoints", "learner")["loss"]
         critics = {name: tensor for name, tensor in trained.items() if name.startswith(CRITIC_NETWORKS)}
         learner.loss.load_state_dict({**learner.loss.state_dict(), **critics})
