@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import TanhNormal
 
+from o3f.algorithms import learner_type
 from o3f.algorithms.agent import Agent
 from o3f.errors import ConfigError, require
-
-#: Algorithms whose policies are squashed by a tanh; the others' densities must exist at the bounds of the actions.
-SQUASHED = ("sac", "cql")
 
 
 def check_agent(agent: Agent, algorithm: str, observation_dim: int, action_dim: int) -> None:
@@ -43,10 +41,11 @@ def check_agent(agent: Agent, algorithm: str, observation_dim: int, action_dim: 
         )
     inside = bool(torch.isfinite(action).all()) and float(action.abs().max()) <= 1.0
     require(inside, f"{agent.origin}: its actions must lie in [-1, 1], found {action.flatten()[:6].tolist()}.")
-    squashed = isinstance(dist, TanhNormal)
-    trains = "a Gaussian squashed by a tanh" if algorithm in SQUASHED else "a Gaussian that is not squashed"
+    squashed, wanted = isinstance(dist, TanhNormal), learner_type(algorithm).squashed
+    # The density of one that is not squashed must exist at the bounds of the actions.
+    trains = "a Gaussian squashed by a tanh" if wanted else "a Gaussian that is not squashed"
     require(
-        squashed == (algorithm in SQUASHED),
+        squashed == wanted,
         f"algorithm={algorithm} trains {trains}, and the policy of {agent.origin} is a {type(dist).__name__}."
         f" Use algorithm={'sac or cql' if squashed else 'iql, awac or bc'}.",
     )

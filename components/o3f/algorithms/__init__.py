@@ -32,10 +32,11 @@ __all__ = [
     "Learner",
     "SACConfig",
     "SACLearner",
+    "learner_type",
     "make_learner",
 ]
 
-_ALGORITHMS: dict[str, tuple[type[Any], type[Any]]] = {
+_ALGORITHMS: dict[str, tuple[type[Any], type[Learner]]] = {
     "awac": (AWACConfig, AWACLearner),
     "bc": (BCConfig, BCLearner),
     "cql": (CQLConfig, CQLLearner),
@@ -74,15 +75,27 @@ def make_learner(
         >>> learner.critic.num_critics
         2
     """
-    check_keys([name], _ALGORITHMS, "algorithm")
-    config_type, learner_type = _ALGORITHMS[name]
-    read = read_config(config_type, name, config)
-    if agent is None:
-        learner: Learner = learner_type(observation_dim, action_dim, read, device)
-        return learner
+    kind: Any = learner_type(name)
+    read = read_config(_ALGORITHMS[name][0], name, config)
+    takes = [other for other, (_, each) in _ALGORITHMS.items() if each.accepts_agent]
     require(
-        learner_type is not LAPOLearner,
-        f"algorithm={name} has networks of its own and cannot start from {agent.origin}: use iql, awac, cql or sac.",
+        agent is None or kind.accepts_agent,
+        f"algorithm={name} has networks of its own and cannot start from {agent.origin if agent else None}: use"
+        f" {', '.join(takes[:-1])} or {takes[-1]}.",
     )
-    own: Learner = learner_type(observation_dim, action_dim, read, device, agent)
-    return own
+    learner: Learner = kind(observation_dim, action_dim, read, device, *([agent] if agent else []))
+    return learner
+
+
+def learner_type(name: str) -> type[Learner]:
+    """Return the class of an algorithm, which says what its policies are like and what it can start from.
+
+    Raises:
+        ConfigError: for an unknown name; the message has the nearest ones.
+
+    Examples:
+        >>> learner_type("sac").squashed
+        True
+    """
+    check_keys([name], _ALGORITHMS, "algorithm")
+    return _ALGORITHMS[name][1]

@@ -12,11 +12,11 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
-from o3f.errors import require_range
 from o3f.modules import EnsembleQValue, gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import AWACLoss
 from o3f.objectives.functional import Aggregation, Weighting, weight_metrics
+from o3f.objectives.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,7 @@ class AWACConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
-        values = vars(self)
-        require_range(values, "num_critics", "[1, inf)", integer=True)
-        require_range(values, "lam", "(0, inf)")
-        require_range(values, "discount", "[0, 1]")
-        require_range(values, "tau", "(0, 1]")
-        require_range(values, "learning_rate", "(0, inf)")
-        require_range(values, "weight_decay", "[0, inf)")
+        check_ranges(vars(self))
 
 
 class AWACLearner(Learner):

@@ -14,11 +14,11 @@ from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.algorithms.sac import soft_networks
-from o3f.errors import require_range
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
 from o3f.objectives.cql import Backup, GapReduction
 from o3f.objectives.functional import Aggregation, Lagrange
+from o3f.objectives.ranges import check_ranges
 from o3f.objectives.sac import ActorAggregation
 
 
@@ -84,15 +84,7 @@ class CQLConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
-        values = vars(self)
-        require_range(values, "num_critics", "[1, inf)", integer=True)
-        require_range(values, "discount", "[0, 1]")
-        require_range(values, "tau", "(0, 1]")
-        for name in ("actor", "critic", "temperature", "lagrange"):
-            require_range(values, f"{name}_learning_rate", "(0, inf)")
-        require_range(values, "conservative_weight", "[0, inf)")
-        require_range(values, "lagrange_threshold", "(-inf, inf)")
-        require_range(values, "num_random", "[1, inf)", integer=True)
+        check_ranges(vars(self))
 
 
 class CQLLearner(Learner):
@@ -113,6 +105,7 @@ class CQLLearner(Learner):
     """
 
     loss: CQLLoss
+    squashed = True
 
     def __init__(
         self,

@@ -13,11 +13,12 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
-from o3f.errors import require, require_range
+from o3f.errors import require
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
 from o3f.objectives.functional import Aggregation, weight_metrics
+from o3f.objectives.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,7 @@ class IQLConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
-        values = vars(self)
-        require_range(values, "num_critics", "[1, inf)", integer=True)
-        require_range(values, "expectile", "(0, 1)")
-        require_range(values, "temperature", "[0, inf)")
-        require_range(values, "discount", "[0, 1]")
-        require_range(values, "tau", "(0, 1]")
-        require_range(values, "learning_rate", "(0, inf)")
-        require_range(values, "actor_dropout", "[0, 1)")
-        if self.actor_decay_steps is not None:
-            require_range(values, "actor_decay_steps", "[1, inf)", integer=True)
+        check_ranges(vars(self))
         require(
             not self.compile or (self.actor_dropout == 0 and self.aggregation != "subset"),
             "compile=true needs an update that draws nothing: actor_dropout=0 and aggregation=min or mean.",
@@ -95,6 +87,8 @@ class IQLLearner(Learner):
         device: of all networks.
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
+
+    needs_value = True
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from torchrl.data import Bounded
 
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
-from o3f.errors import require_range
+from o3f.errors import require
 from o3f.modules import (
     EnsembleQValue,
     LatentPolicy,
@@ -25,6 +25,7 @@ from o3f.modules import (
 from o3f.modules.mlp import Init
 from o3f.objectives import LAPOLoss
 from o3f.objectives.lapo import ActorAggregation
+from o3f.objectives.ranges import check_ranges
 from o3f.objectives.value_clamp import ClampMode
 
 CRITICS = ("qvalue_network", "value_network")
@@ -83,18 +84,8 @@ class LAPOConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
-        values = vars(self)
-        for name in ("min_weight", "advantage_weight"):
-            require_range(values, name, "[0, 1]")
-        for name in ("kl_weight", "target_noise", "target_noise_clip"):
-            require_range(values, name, "[0, inf)")
-        for name in ("max_latent", "learning_rate"):
-            require_range(values, name, "(0, inf)")
-        require_range(values, "discount", "[0, 1)")
-        require_range(values, "tau", "(0, 1]")
-        for name in ("num_critics", "subset_size", "latent_dim"):
-            if values[name] is not None:
-                require_range(values, name, "[1, inf)", integer=True)
+        check_ranges(vars(self))
+        require(self.discount < 1, f"discount must be below 1, found {self.discount}: values are bounded by it.")
 
 
 class LAPOLearner(Learner):
@@ -116,6 +107,7 @@ class LAPOLearner(Learner):
     """
 
     loss: LAPOLoss
+    accepts_agent = False
 
     def __init__(
         self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -26,6 +26,21 @@ class Learner(ABC):
     A subclass sets :attr:`policy`, :attr:`critic`, :attr:`loss` and :attr:`optimisers`, and writes
     :meth:`update`.
     """
+
+    squashed: ClassVar[bool] = False
+    """Whether its policy is a Gaussian squashed by a tanh."""
+
+    needs_value: ClassVar[bool] = False
+    """Whether it has a value network, and learns critics from the dataset alone, whatever the policy."""
+
+    accepts_agent: ClassVar[bool] = True
+    """Whether it can take an :class:`Agent` of other networks than its own."""
+
+    starts_from: ClassVar[Collection[str]] = frozenset()
+    """Algorithms beside itself whose pre-trained state it can start from, by ``start_from``."""
+
+    shared_keys: ClassVar[Sequence[str]] = ()
+    """Hyper-parameters that it then shares with the other algorithm."""
 
     policy: TensorDictModuleBase
     """Writes ``action`` ``[*B, A]`` in [-1, 1] from ``observation`` ``[*B, O]``."""

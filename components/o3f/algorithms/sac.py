@@ -15,11 +15,12 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, completed
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
-from o3f.errors import ConfigError, require, require_range
+from o3f.errors import ConfigError, require
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import SACLoss
 from o3f.objectives.functional import Aggregation
+from o3f.objectives.ranges import check_ranges
 from o3f.objectives.sac import ActorAggregation
 
 
@@ -65,11 +66,7 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
-        values = vars(self)
-        require_range(values, "num_critics", "[1, inf)", integer=True)
-        require_range(values, "discount", "[0, 1]")
-        require_range(values, "tau", "(0, 1]")
-        require_range(values, "learning_rate", "(0, inf)")
+        check_ranges(vars(self))
 
 
 def soft_networks(observation_dim: int, action_dim: int, config: Any, device: torch.device | str | None) -> Agent:
@@ -121,6 +118,9 @@ class SACLearner(Learner):
     """
 
     loss: SACLoss
+    squashed = True
+    starts_from = frozenset({"cql"})
+    shared_keys = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm", "normalise")
 
     def __init__(
         self,

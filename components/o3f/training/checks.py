@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from o3f.adapters import is_agent
+from o3f.algorithms import learner_type
 from o3f.data import FORMATS
 from o3f.errors import check_keys, require, require_range
 from o3f.training.exploration import LIMITS
@@ -141,7 +142,7 @@ def check_transfer(config: DictConfig) -> None:
     """
     offline = config.get("offline_algorithm")
     require(
-        not offline or (offline.name, config.algorithm.name) == ("cql", "sac"),
+        not offline or offline.name in learner_type(config.algorithm.name).starts_from,
         "offline_algorithm is for algorithm=sac alone, which can start from algorithm@offline_algorithm=cql; found"
         f" algorithm={config.algorithm.name}. Any other algorithm starts from itself: leave offline_algorithm out.",
     )
@@ -235,11 +236,7 @@ def check_algorithm(config: DictConfig) -> None:
         require(isinstance(sizes, ListConfig | list), f"algorithm.{key} must be a list of sizes, found {sizes!r}.")
         for size in sizes:
             require_range({"algorithm": {key: size}}, f"algorithm.{key}", "[1, inf)", integer=True)
-    require_range(config, "algorithm.num_critics", "[1, inf)", integer=True)
-    if algorithm.get("target_entropy") is not None:
-        require_range(config, "algorithm.target_entropy", "(-inf, inf)")
     if algorithm.get("subset_size") is not None:
-        require_range(config, "algorithm.subset_size", "[1, inf)", integer=True)
         require(
             algorithm.get("aggregation", "subset") != "subset" or algorithm.subset_size <= algorithm.num_critics,
             f"algorithm.subset_size ({algorithm.subset_size}) must not exceed algorithm.num_critics"

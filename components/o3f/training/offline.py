@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.algorithms import Learner, SACLearner
+from o3f.algorithms import Learner, SACLearner, learner_type
 from o3f.errors import ConfigError, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json
@@ -32,9 +32,6 @@ WATCHING_KEYS = frozenset(
 
 #: Of the task, what only collecting uses.
 ACTING_KEYS = frozenset({"task.sigma", "task.centre"})
-
-#: What SAC and the CQL agent it starts from must share.
-NETWORK_KEYS = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm", "normalise")
 
 #: Parts of a fine-tuning configuration that its pre-training does not depend on.
 ONLINE_KEYS = (
@@ -100,7 +97,8 @@ def offline_algorithm(settings: Mapping[str, Any]) -> dict[str, Any]:
     online = dict(settings["algorithm"])
     if not settings.get("offline_algorithm"):
         return online
-    return {**settings["offline_algorithm"], **{key: online[key] for key in NETWORK_KEYS}}
+    shared = learner_type(online["name"]).shared_keys
+    return {**settings["offline_algorithm"], **{key: online[key] for key in shared}}
 
 
 def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
@@ -137,8 +135,8 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
         f"pretrained={folder} is not finished: start the command that began it again, and it will go on.",
     )
     theirs, ours = read_settings(file), plain(config)
-    sac_from_cql = (theirs["algorithm"]["name"], ours["algorithm"]["name"]) == ("cql", "sac")
-    changed = _difference("algorithm", theirs, ours) if not sac_from_cql else []
+    other = theirs["algorithm"]["name"] in learner.starts_from
+    changed = _difference("algorithm", theirs, ours) if not other else []
     require(
         not changed,
         f"pretrained={folder} holds another agent (there -> here):\n  " + "\n  ".join(changed) + "\n"
@@ -149,7 +147,7 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
     state = load_component(Path(folder) / "checkpoints", "learner")
     configured = {name: value.clone() for name, value in learner.coefficients.items()}
     try:
-        if sac_from_cql and isinstance(learner, SACLearner):
+        if other and isinstance(learner, SACLearner):
             transfer = ours["transfer"]
             learner.start_from(state, copy_targets=transfer["targets"], copy_optimisers=transfer["optimisers"])
         else:

@@ -9,21 +9,9 @@ import torch
 from torch import Tensor
 
 from o3f.errors import check_keys, require, require_range
+from o3f.objectives.ranges import RANGES
 
 Kind = Literal["same", "abrupt", "linear"]
-
-
-#: Where each coefficient may lie.
-RANGES = {
-    "advantage_weight": "[0, 1]",
-    "conservative_weight": "[0, inf)",
-    "expectile": "(0, 1)",
-    "kl_weight": "[0, inf)",
-    "lam": "(0, inf)",
-    "min_weight": "[0, 1]",
-    "sigma": "[0, inf)",
-    "temperature": "[0, inf)",
-}
 
 
 class Schedule:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torchrl.data import ReplayBuffer
 
 from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save_agent
-from o3f.algorithms import IQLLearner, Learner, SACLearner
+from o3f.algorithms import Learner, SACLearner
 from o3f.algorithms.guarded_adam import minimise
 from o3f.data import online_rows, restore_online
 from o3f.errors import require
@@ -80,13 +80,12 @@ def _complete(
     learner: Learner, agent: Agent, buffer: ReplayBuffer, config: DictConfig, data: Mapping[str, Any]
 ) -> None:
     """Train the critics or the value network that an agent lacks, on the dataset; its policy stays as it is."""
-    needs_value = isinstance(learner, IQLLearner)
     require(agent.critic is not None or agent.value is None, f"{agent.origin} has a value network but no critics.")
-    if agent.critic is not None and (agent.value is not None or not needs_value):
+    if agent.critic is not None and (agent.value is not None or not learner.needs_value):
         return
     lacks = "critics" if agent.critic is None else "value network"
     require(
-        needs_value,
+        learner.needs_value,
         f"{agent.origin} has no critics, and those of algorithm={config.algorithm.name} are critics of its own policy."
         " Give critics, too, or use algorithm=iql, whose critics are learned from the dataset alone.",
     )

@@ -84,6 +84,9 @@ def _loss(target: type[LossModule]) -> Callable[..., LossModule]:
     return make
 
 
+#: Losses by the names of their nodes.
+LOSSES = ("awac", "cql", "iql", "lapo", "sac")
+
 iql_loss = _loss(objectives.IQLLoss)
 lapo_loss = _loss(objectives.LAPOLoss)
 awac_loss = _loss(objectives.AWACLoss)

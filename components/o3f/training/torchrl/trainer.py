@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import MISSING
 from torchrl.collectors import BaseCollector
 from torchrl.data import ReplayBuffer
 from torchrl.objectives import LossModule
 from torchrl.trainers import Trainer
-from torchrl.trainers.algorithms.configs.trainers import TrainerConfig
 from torchrl.trainers.trainers import TargetNetUpdaterHook
 
 from o3f.algorithms import Learner
@@ -20,40 +17,6 @@ from o3f.errors import require
 from o3f.objectives import LAPOLoss
 from o3f.training.torchrl.hooks import JointStepper, LearnerStepper, OfflineOnlineHook
 from o3f.training.torchrl.make import policy_of
-
-
-@dataclass
-class O3FTrainerConfig(TrainerConfig):
-    """:func:`make_trainer`: the one node that names the others, each of them once, so that all share the networks."""
-
-    collector: Any = MISSING
-    replay_buffer: Any = MISSING
-    total_frames: int = MISSING
-    exploration: Any = None
-    learner: Any = None
-    loss_module: Any = None
-    optimizer: Any = None
-    target_net_updater: Any = None
-    updates_per_step: int = 1
-    offline_steps: int = 0
-    hooks: Any = None
-    frame_skip: int = 1
-    optim_steps_per_batch: int = 1
-    logger: Any = None
-    clip_grad_norm: bool = True
-    clip_norm: float | None = None
-    progress_bar: bool = True
-    seed: int | None = None
-    save_trainer_interval: int = 10_000
-    log_interval: int = 10_000
-    save_trainer_file: Any = None
-    checkpoint: Any = None
-    checkpoint_rotation: Any = None
-    checkpoint_metadata: Any = None
-    log_timings: bool = False
-    auto_log_optim_steps: bool = True
-    _convert_: str = "all"
-    _target_: str = "o3f.training.torchrl.trainer.make_trainer"
 
 
 def make_trainer(
@@ -74,8 +37,8 @@ def make_trainer(
 
     Give either ``learner`` (:class:`~o3f.training.torchrl.hooks.LearnerStepper`: the recipes' order of steps), or
     ``loss_module`` with ``optimizer`` and ``target_net_updater``
-    (:class:`~o3f.training.torchrl.hooks.JointStepper`: one step on all losses). What a
-    learner or LAPO's loss measures on the dataset is measured here.
+    (:class:`~o3f.training.torchrl.hooks.JointStepper`: one step on all losses). What a learner or a loss
+    measures on the dataset is measured here.
 
     Args:
         collector: to be called with ``policy``: a collector's configuration with ``_partial_: true``.
