@@ -26,7 +26,7 @@ CAPACITY = 100_000
 
 def settings(exploration: str) -> DictConfig:
     """What recipes/finetune.py would be given."""
-    folder = str(Path(__file__).resolve().parents[2] / "conf")
+    folder = str(Path(__file__).resolve().parents[1] / "conf")
     overrides = ["task=halfcheetah/random", "dataset=none", "pretrained=none"]
     with hydra.initialize_config_dir(version_base="1.3", config_dir=folder):
         return hydra.compose("finetune", [*overrides, f"exploration={exploration}", f"online.steps={STEPS}"])
@@ -43,7 +43,7 @@ def stepper(exploration: str, updates: int) -> tuple[Callable[[], int], Callable
     rule = RewardRule(**config.task.reward)
     schedule = build.schedule(config, learner, actor)
     state: Any = {"step": 0, "episode": 0, "return": 0.0}
-    steps = iter(make_collection(config, actor, state, buffer))
+    steps = iter(make_collection(build.collection(config), actor, state, buffer))
 
     def update() -> int:
         learner.update([buffer.sample().to(config.device) for _ in range(updates)])

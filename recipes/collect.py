@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from o3f.cli.progress import Progress
 from o3f.cli.recipe import recipe, require_range
@@ -27,6 +27,7 @@ from o3f.collection.behaviours import (
 )
 from o3f.envs import make_raw_env
 from o3f.evaluation.episodes import normalised_score
+from o3f.runs.identity import plain
 from o3f.training import build
 from o3f.training.checks import check_task
 
@@ -39,7 +40,7 @@ def main(config: DictConfig) -> None:
     task, start = config.task, time.monotonic()
     new_dataset_path(task.dataset.id, overwrite=config.overwrite)  # a refusal comes before the work
     env_config = build.env_config(config)
-    behaviour_config = BehaviourConfig(**OmegaConf.to_container(task.behaviour))
+    behaviour_config = BehaviourConfig(**plain(task.behaviour))
     env = make_raw_env(env_config)
     behaviour = make_behaviour(behaviour_config, env, env_config, lambda run: build.load_run(run)[1].policy)
     torch.manual_seed(config.seed)

@@ -16,6 +16,7 @@ from o3f.cli.commands import command
 from o3f.cli.recipe import recipe
 from o3f.collection import make_collection
 from o3f.data import RewardRule
+from o3f.envs.wrappers import seed_streams
 from o3f.runs.folder import RunFolder
 from o3f.training import build
 from o3f.training.best import BestAgent
@@ -61,9 +62,9 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     training = Training(config, "online", run, learner, buffer, reward_rule, state, saved_too, best)
     if not training.resume():
         start_learner(learner, agent, buffer, config, facts)
-        build.seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
+        seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     schedule.step(training.step)
-    with training, make_collection(config, actor, state, buffer) as collection:
+    with training, make_collection(build.collection(config), actor, state, buffer) as collection:
         for episode, transition, may_save, failed in collection:
             step = training.next_step()
             if failed:  # the environment did: there is nothing to learn from in this step

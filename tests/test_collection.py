@@ -21,6 +21,7 @@ from o3f.data import end_episode, make_buffer
 from o3f.data.rows import allocate_rows
 from o3f.envs import episode_seed
 from o3f.errors import ActionError, ConfigError
+from o3f.training import build
 from o3f.training.checks import check_online
 from tests.faults.test_config import assert_refused
 from tests.recipe_runs import TINY, part, rows, run, run_stopped, settings
@@ -102,7 +103,8 @@ def test_the_newest_weights_and_buffers_act_after_the_random_steps() -> None:
     OmegaConf.resolve(config)
     constant = Constant()
     threads = torch.get_num_threads()
-    with contextlib.closing(LocalWorkers(config, TensorDictModule(constant, ["observation"], ["action"]), 1, 2)) as two:
+    actor = TensorDictModule(constant, ["observation"], ["action"])
+    with contextlib.closing(LocalWorkers(build.collection(config), actor, 1, 2)) as two:
         first = [two.next()["action"].clone() for _ in range(2)]  # four of the six steps are left
         assert len(torch.cat(first).flatten().unique()) == 8
         for step in range(1, 5):

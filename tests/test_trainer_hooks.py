@@ -20,6 +20,7 @@ from torchrl.trainers.trainers import DefaultOptimizationStepper, TargetNetUpdat
 from o3f.algorithms import Learner
 from o3f.data import RewardRule, make_buffer, online_rows
 from o3f.envs import make_env
+from o3f.envs.wrappers import seed_streams
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.objectives import IQLLoss
 from o3f.training import build
@@ -63,7 +64,7 @@ def make_trainer(config: DictConfig, steps: int = STEPS, **options: Any) -> tupl
 def test_the_trainer_is_the_recipe(place: Path, algorithm: str) -> None:
     folder = run("finetune", *configured(algorithm))
     trainer, learner, hook = make_trainer(settings("finetune", *configured(algorithm)))
-    build.seed_streams(1)
+    seed_streams(1)
     trainer.train()
     saved = part(folder, "learner")
     assert learner.updates >= STEPS

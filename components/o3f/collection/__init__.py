@@ -5,6 +5,6 @@ taken these steps at the same time, with the weights before the first one's upda
 """
 
 from o3f.collection.make import make_collection
-from o3f.collection.steps import Collection, Episode, Step
+from o3f.collection.steps import Collection, Episode, Settings, Step
 
-__all__ = ["Collection", "Episode", "Step", "make_collection"]
+__all__ = ["Collection", "Episode", "Settings", "Step", "make_collection"]

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.collectors import MultiSyncCollector
 
 from o3f.collection.noting import raise_noted
+from o3f.collection.steps import Settings
 from o3f.collection.watchdog import Watchdog
 from o3f.collection.worker_env import WorkersLost, collector_options, worker_envs
 
@@ -50,7 +50,7 @@ class LocalWorkers:
     """Processes of this machine that take a step each, whenever they are asked.
 
     Args:
-        config: a fine-tuning configuration.
+        settings: of the run.
         actor: that collects.
         start: number of this start, so that no two play the same episodes.
         step: of the run, for ``online.random_steps``.
@@ -59,8 +59,8 @@ class LocalWorkers:
         WorkersLost: a process died, or they needed more than :data:`START` seconds.
     """
 
-    def __init__(self, config: DictConfig, actor: TensorDictModuleBase, start: int, step: int) -> None:
-        self._timeout = config.collector.timeout
+    def __init__(self, settings: Settings, actor: TensorDictModuleBase, start: int, step: int) -> None:
+        self._timeout = settings.timeout
         self._actor, self._acting = actor, copy.deepcopy(actor).cpu().share_memory()
         self._threads = torch.get_num_threads()  # TorchRL sets others for this process, too
         self._before = set(multiprocessing.active_children())
@@ -70,10 +70,10 @@ class LocalWorkers:
         try:
             with self._watchdog.within(START):
                 self._collector = MultiSyncCollector(
-                    worker_envs(config, actor, start, self._notes),
+                    worker_envs(settings, actor, start, self._notes),
                     Acting(self._acting),
                     trust_policy=True,
-                    **collector_options(config, step),
+                    **collector_options(settings, step),
                     policy_device="cpu",
                     num_threads=self._threads,
                     num_sub_threads=1,

@@ -6,10 +6,10 @@ import contextlib
 import os
 from typing import Any
 
-from omegaconf import DictConfig
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
+from o3f.collection.steps import Settings
 from o3f.collection.watchdog import Watchdog
 from o3f.collection.worker_env import WorkersLost, collector_options, worker_envs
 from o3f.errors import optional
@@ -22,23 +22,23 @@ class RayWorkers:
     kill ends every wait.
     """
 
-    def __init__(self, config: DictConfig, actor: TensorDictModuleBase, start: int, step: int) -> None:
+    def __init__(self, settings: Settings, actor: TensorDictModuleBase, start: int, step: int) -> None:
         self._ray = optional("ray", "ray")
         from torchrl.collectors.distributed import RayCollector
         from torchrl.weight_update import RayWeightSyncScheme
 
-        settings, self._ours = config.collector, not self._ray.is_initialized()
+        self._ours = not self._ray.is_initialized()
         if self._ours:
             address = settings.address or os.environ.get("RAY_ADDRESS")
-            cores = {} if address else {"num_cpus": max(os.cpu_count() or 1, config.num_workers * settings.num_cpus)}
+            cores = {} if address else {"num_cpus": max(os.cpu_count() or 1, settings.num_workers * settings.num_cpus)}
             self._ray.init(address=address, include_dashboard=False, **cores)
         self._collector: Any = RayCollector(
-            worker_envs(config, actor, start),
+            worker_envs(settings, actor, start),
             actor,
-            **collector_options(config, step),
-            policy_device=config.device,
+            **collector_options(settings, step),
+            policy_device=settings.device,
             sync=True,
-            num_collectors=config.num_workers,
+            num_collectors=settings.num_workers,
             remote_configs={"num_cpus": settings.num_cpus},
             collector_kwargs={"auto_register_policy_transforms": False},
             weight_sync_schemes={"policy": RayWeightSyncScheme()},

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from omegaconf import DictConfig
 from tensordict.nn import TensorDictModuleBase
 from torchrl.collectors import Collector
 from torchrl.data import ReplayBuffer
 from torchrl.envs import InitTracker, TransformedEnv
 
-from o3f.collection.steps import Collection, Episode, State, Step, has_failed
+from o3f.collection.steps import Collection, Episode, Settings, State, Step, has_failed
 from o3f.envs import make_env
-from o3f.training import build
 
 
 class Single(Collection):
     """One environment in this process; arguments as :func:`make_collection`."""
 
-    def __init__(self, config: DictConfig, actor: TensorDictModuleBase, state: State, buffer: ReplayBuffer) -> None:
+    def __init__(self, settings: Settings, actor: TensorDictModuleBase, state: State, buffer: ReplayBuffer) -> None:
         env = make_env(
-            build.env_config(config),
-            seed=config.seed,
+            settings.env,
+            seed=settings.seed,
             first_episode=state["episode"],
-            max_failures=config.online.max_env_failures,
+            max_failures=settings.max_failures,
             counters=state,
         )
         if "is_init" in actor.in_keys:
@@ -32,9 +30,9 @@ class Single(Collection):
             env,
             actor,
             frames_per_batch=1,
-            total_frames=config.online.steps - state["step"],
-            init_random_frames=max(0, config.online.random_steps - state["step"]),
-            policy_device=config.device,
+            total_frames=settings.steps - state["step"],
+            init_random_frames=max(0, settings.random_steps - state["step"]),
+            policy_device=settings.device,
             env_device="cpu",
             storing_device="cpu",
             track_traj_ids=False,

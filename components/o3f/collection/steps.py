@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isnan
+from math import inf, isnan
 from types import TracebackType
 from typing import NamedTuple
 
@@ -13,8 +13,40 @@ from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
 from o3f.data import end_episode
+from o3f.envs import EnvConfig
 
 State = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a collection needs to know of a run.
+
+    Attributes:
+        env: the environment.
+        seed: of the run; episodes are seeded with it and their number.
+        steps: agent steps of the whole run.
+        random_steps: the first of them have uniform actions.
+        max_failures: of the environment, in a row, that end the run.
+        device: the learner's.
+        kind: ``"single"``, ``"multi_sync"`` or ``"ray"``.
+        num_workers: environments.
+        timeout: seconds to wait for their answers.
+        num_cpus: of each Ray actor.
+        address: of the Ray cluster; None is ``$RAY_ADDRESS``, or one started here.
+    """
+
+    env: EnvConfig
+    seed: int
+    steps: int
+    random_steps: int
+    max_failures: int
+    device: str
+    kind: str = "single"
+    num_workers: int = 1
+    timeout: float = inf
+    num_cpus: float = 1.0
+    address: str | None = None
 
 
 @dataclass

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase, GymWrapper, InitTracker, TransformedEnv
 
 from o3f.collection.noting import Noting
+from o3f.collection.steps import Settings
 from o3f.envs import EnvConfig, make_gym_env
-from o3f.training import build
+from o3f.envs.wrappers import seed_streams
 
 
 class WorkersLost(RuntimeError):
@@ -52,7 +52,7 @@ class WorkerEnv:
         if self.notes is not None:
             env = Noting(env, Path(self.notes))
         wrapped = GymWrapper(env, device="cpu")
-        build.seed_streams(self.seed)
+        seed_streams(self.seed)
         return TransformedEnv(wrapped, InitTracker()) if self.tracked else wrapped
 
 
@@ -74,27 +74,27 @@ def worker_seed(seed: int, worker: int, start: int) -> int:
 
 
 def worker_envs(
-    config: DictConfig, actor: TensorDictModuleBase, start: int, notes: Path | None = None
+    settings: Settings, actor: TensorDictModuleBase, start: int, notes: Path | None = None
 ) -> list[WorkerEnv]:
     """What makes the environment of each worker."""
     return [
         WorkerEnv(
-            build.env_config(config),
-            worker_seed(config.seed, worker, start),
-            config.online.max_env_failures,
+            settings.env,
+            worker_seed(settings.seed, worker, start),
+            settings.max_failures,
             "is_init" in actor.in_keys,
             str(notes / str(worker)) if notes else None,
         )
-        for worker in range(config.num_workers)
+        for worker in range(settings.num_workers)
     ]
 
 
-def collector_options(config: DictConfig, step: int) -> dict[str, Any]:
+def collector_options(settings: Settings, step: int) -> dict[str, Any]:
     """What TorchRL's collectors of several environments are told alike."""
     return {
-        "frames_per_batch": config.num_workers,
+        "frames_per_batch": settings.num_workers,
         "total_frames": 2**62,  # the run counts its steps itself
-        "init_random_frames": max(0, config.online.random_steps - step),
+        "init_random_frames": max(0, settings.random_steps - step),
         "env_device": "cpu",
         "storing_device": "cpu",
     }

@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-from omegaconf import DictConfig
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import ReplayBuffer
@@ -14,11 +13,10 @@ from torchrl.data import ReplayBuffer
 from o3f.cli.signals import StopSignals
 from o3f.collection.local_workers import LocalWorkers
 from o3f.collection.ray_workers import RayWorkers
-from o3f.collection.steps import Collection, Episode, State, Step, has_failed
+from o3f.collection.steps import Collection, Episode, Settings, State, Step, has_failed
 from o3f.collection.worker_env import WorkersLost
 from o3f.envs import check_interface, episode_seed, make_raw_env
 from o3f.errors import EnvironmentFailure
-from o3f.training import build
 
 
 class Workers(Collection):
@@ -33,21 +31,21 @@ class Workers(Collection):
         ActionError: while iterating, as the environment raises it.
     """
 
-    def __init__(self, config: DictConfig, actor: TensorDictModuleBase, state: State, buffer: ReplayBuffer) -> None:
-        with contextlib.closing(make_raw_env(build.env_config(config))) as probe:
-            check_interface(probe, episode_seed(config.seed, 0))
-        self._config, self._actor, self._state, self._buffer = config, actor, state, buffer
+    def __init__(self, settings: Settings, actor: TensorDictModuleBase, state: State, buffer: ReplayBuffer) -> None:
+        with contextlib.closing(make_raw_env(settings.env)) as probe:
+            check_interface(probe, episode_seed(settings.seed, 0))
+        self._settings, self._actor, self._state, self._buffer = settings, actor, state, buffer
         self._workers: LocalWorkers | RayWorkers | None = None
         self._losses = 0  # in a row
         self._begin()
 
     def _begin(self) -> None:
         self._state["starts"] = self._state.get("starts", 0) + 1
-        self._episodes = [Episode() for _ in range(self._config.num_workers)]
+        self._episodes = [Episode() for _ in range(self._settings.num_workers)]
         self._sound: set[int] = set()
 
     def __iter__(self) -> Iterator[Step]:
-        total, workers = self._config.online.steps, self._config.num_workers
+        total, workers = self._settings.steps, self._settings.num_workers
         while self._state["step"] < total:
             for worker, transition in enumerate(self._next().unbind(0)):
                 self._count(worker, transition)
@@ -62,8 +60,8 @@ class Workers(Collection):
         while True:
             try:
                 if self._workers is None:
-                    start = LocalWorkers if self._config.collector.kind == "multi_sync" else RayWorkers
-                    self._workers = start(self._config, self._actor, self._state["starts"], self._state["step"])
+                    start = LocalWorkers if self._settings.kind == "multi_sync" else RayWorkers
+                    self._workers = start(self._settings, self._actor, self._state["starts"], self._state["step"])
                 return self._workers.next()
             except WorkersLost as error:
                 self.close()
@@ -75,12 +73,12 @@ class Workers(Collection):
             self._state["failures"] = self._state.get("failures", 0) + 1
         elif bool(transition["next", "done"]):
             self._sound.add(worker)
-            if len(self._sound) == self._config.num_workers:
+            if len(self._sound) == self._settings.num_workers:
                 self._losses = 0
 
     def _begin_anew(self, error: WorkersLost) -> None:
         self._losses += 1
-        limit = self._config.online.max_env_failures
+        limit = self._settings.max_failures
         what = f"The processes of the environments are lost after step {self._state['step']}: {error}"
         if self._losses >= limit:
             raise EnvironmentFailure(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from o3f.data.actions import check_action_space
 from o3f.data.observations import observation_layout
@@ -212,3 +214,10 @@ class RuledReward(Wrapper):
         """Step and apply the rule."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, self.rule(float(reward)), terminated, truncated, info
+
+
+def seed_streams(seed: int) -> None:
+    """Seed the global streams of torch (which a run draws from), NumPy and Python (an environment may)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from torchrl.data import ReplayBuffer
 
 from o3f.adapters import Agent, check_agent, is_agent, load_agent
 from o3f.algorithms import Learner, make_learner
+from o3f.collection import Settings
 from o3f.data import (
     RewardRule,
     check_environment,
@@ -47,11 +47,19 @@ def env_config(config: DictConfig) -> EnvConfig:
     return EnvConfig(**settings)
 
 
-def seed_streams(seed: int) -> None:
-    """Seed the global streams of torch (which a run draws from), NumPy and Python (an environment may)."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    torch.manual_seed(seed)
+def collection(config: DictConfig) -> Settings:
+    """Return what ``config`` says of collecting."""
+    collector, online = config.collector, config.online
+    return Settings(
+        env_config(config),
+        config.seed,
+        steps=online.steps,
+        random_steps=online.random_steps,
+        max_failures=online.max_env_failures,
+        device=config.device,
+        num_workers=config.num_workers,
+        **plain(collector),
+    )
 
 
 def learner(config: DictConfig, agent: Agent | None = None) -> Learner:

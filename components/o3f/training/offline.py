@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from o3f.algorithms import Learner, SACLearner, learner_type
+from o3f.envs.wrappers import seed_streams
 from o3f.errors import ConfigError, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json
@@ -180,7 +181,7 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     learner = build.learner(config)
     buffer, rule, facts = build.buffer(config, folder=run.path / "storage")
     run.record_environment(**facts)
-    build.seed_streams(config.seed)
+    seed_streams(config.seed)
     training = Training(config, "offline", run, learner, buffer, rule, state={"step": 0, "saved": 0})
     if not training.resume():
         learner.prepare(buffer[:])

@@ -13,6 +13,7 @@ from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save
 from o3f.algorithms import Learner, SACLearner
 from o3f.algorithms.guarded_adam import minimise
 from o3f.data import online_rows, restore_online
+from o3f.envs.wrappers import seed_streams
 from o3f.errors import require
 from o3f.modules import fit_normalisers
 from o3f.runs.checkpoint import load_component
@@ -65,7 +66,7 @@ def start_learner(
     if agent is not None:
         _complete(learner, agent, buffer, config, data)
         if isinstance(learner, SACLearner) and not config.transfer.targets:
-            build.seed_streams(config.seed)
+            seed_streams(config.seed)
             learner.draw_targets()
     elif config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none"):
         if len(buffer):
@@ -100,7 +101,7 @@ def _complete(
         learner.loss.load_state_dict({**learner.loss.state_dict(), **critics})
         return
     fit_normalisers(learner.loss.value_network, buffer[:])  # the one network that the agent did not bring
-    build.seed_streams(config.seed)
+    seed_streams(config.seed)
     for _ in range(config.agent.value_steps):
         loss, _ = learner.loss.value_loss(buffer.sample().to(config.device))
         minimise(loss, learner.optimisers["value"])
