@@ -90,7 +90,7 @@ class Step(NamedTuple):
     episode: Episode
     transition: TensorDictBase
     may_save: bool
-    failed: bool
+    failed: bool = False
 
 
 def has_failed(transition: TensorDictBase) -> bool:
