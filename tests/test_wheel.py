@@ -38,7 +38,7 @@ def run(site: Path, folder: Path, *arguments: str) -> str:
 
 def test_everything_is_in_the_wheel(installed: Path) -> None:
     assert {"components", "recipes", "conf", "tests"}.isdisjoint(path.name for path in installed.iterdir())
-    for part in ("py.typed", "assets/halfcheetah.npz", "recipes/finetune.py", "conf/task/hopper/medium.yaml"):
+    for part in ("py.typed", "cli/assets/halfcheetah.npz", "recipes/finetune.py", "conf/task/hopper/medium.yaml"):
         assert (installed / "o3f" / part).is_file(), part
     recipes = {path.name for path in (ROOT / "recipes").glob("*.py")}
     assert {path.name for path in (installed / "o3f/recipes").glob("*.py")} == recipes
