@@ -37,8 +37,9 @@ def shared_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(shared_datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder to run recipes in."""
-    threads = torch.get_num_threads()
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(shared_datasets))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)

@@ -118,6 +118,23 @@ def test_the_newest_weights_and_buffers_act_after_the_random_steps() -> None:
     assert torch.get_num_threads() == threads
 
 
+class Telling(torch.nn.Module):
+    """Acts with 1 where its process multiplies matrices as the run was told to."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        told = float(torch.get_float32_matmul_precision() == "medium")
+        return torch.full((*observation.shape[:-1], 2), told)
+
+
+def test_workers_multiply_with_the_precision_of_the_run(place: Path) -> None:
+    config = settings("finetune", *TINY, "collector=multi_sync")
+    OmegaConf.resolve(config)
+    torch.set_float32_matmul_precision("medium")
+    telling = TensorDictModule(Telling(), ["observation"], ["action"])
+    with contextlib.closing(LocalWorkers(config, telling, 1, 0)) as workers:
+        assert (workers.next()["action"] == 1.0).all()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-from o3f.cli.doctor import datasets, machine, packages, simulators
+from o3f.cli.doctor import datasets, machine, packages, precision, simulators
 from o3f.cli.doctor.findings import Check, Finding, examine, report
 
 
@@ -38,6 +39,7 @@ def test_the_command_says_that_the_core_works(shared_datasets: Path, monkeypatch
     assert lines[-1] == "The core works."
     assert f"ok      torchrl {metadata.version('torchrl')}" in lines
     assert "ok      an update on cpu gives finite numbers" in lines
+    assert any(re.match(r"(ok|note) .*precision=medium.*\b[0-9.]+x as fast.*relative error", line) for line in lines)
     assert any(line.startswith("ok      me/reacher-v0: 300 steps, Reacher-v5, 0.") for line in lines)
     assert any("HalfCheetah-v5" in line and "steps a second" in line for line in lines)
     assert "-> python recipes/collect.py task=hopper/random" in lines
@@ -143,6 +145,61 @@ def test_the_random_streams_are_left_alone() -> None:
     before = torch.get_rng_state()
     examine(machine.check_torch)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "said"),
+    [
+        (0.5, "note", r"precision=medium: 2\.00x as fast here in matrix products \(relative error \d"),
+        (
+            1.0,
+            "ok",
+            r"no gain here from precision=medium \(1\.00x as fast, relative error .*\): leave precision=highest",
+        ),
+        (1.25, "ok", r"no gain here from precision=medium \(0\.80x as fast"),
+    ],
+)
+def test_a_lower_precision_is_advised_where_it_pays(
+    seconds: float, state: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, cost = [0.0], {"highest": 1.0, "medium": seconds}
+    real = torch.baddbmm
+
+    def product(*operands: torch.Tensor) -> torch.Tensor:
+        assert torch.get_num_threads() == 1
+        clock[0] += cost[torch.get_float32_matmul_precision()]
+        return real(*operands)
+
+    monkeypatch.setattr(precision, "ROUNDS", 3)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(torch, "baddbmm", product)
+    ((text, found_state),) = [(text, state) for text, (state, _) in found(precision.check_precision).items()]
+    assert (found_state, bool(re.match(said, text))) == (state, True), text
+
+
+def test_the_precision_is_measured_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tried = torch.baddbmm, []
+
+    def coarse(*operands: torch.Tensor) -> torch.Tensor:
+        """As on a CPU with bf16 instructions."""
+        tried.append(torch.get_float32_matmul_precision())
+        if tried[-1] == "medium" and operands[0].dtype == torch.float32:
+            operands = (operands[0], *(operand.bfloat16().float() for operand in operands[1:]))
+        return real(*operands)
+
+    monkeypatch.setattr(precision, "ROUNDS", 2)
+    monkeypatch.setattr(torch, "baddbmm", coarse)
+    threads, streams = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_float32_matmul_precision("high")
+    try:
+        (text,) = found(precision.check_precision)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert re.search(r"relative error 2\.\de-03", text)
+    assert set(tried) == {"highest", "medium"}
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), streams)
 
 
 def test_a_disk_nearly_full_and_a_folder_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

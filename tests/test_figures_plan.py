@@ -120,7 +120,7 @@ def test_a_finished_run_of_other_settings_does_not_count(tmp_path: Path, monkeyp
     pretend(run, step=100, done=True)
     written = OmegaConf.to_container(run.config)
     assert isinstance(written, dict)
-    del written["online"]["distil_weight"]  # of a version that did not have it yet
+    del written["online"]["distil_weight"], written["precision"]  # of a version that did not have them yet
     OmegaConf.save(OmegaConf.create({**written, "threads": 7}), run.path / "config.yaml")
     assert planned(settings(*command), "iql_noise")[0].finished
     changed = "overrides=['online.steps=50','task.sigma=0.05']"
@@ -128,6 +128,8 @@ def test_a_finished_run_of_other_settings_does_not_count(tmp_path: Path, monkeyp
         ConfigError, match=r"(?s)finished, with other.*exploration.sigma: 0.1 -> 0.05.*online.steps: 100 -> 50"
     ):
         planned(settings(*command, changed), "iql_noise")
+    with pytest.raises(ConfigError, match=r"precision: highest -> medium"):
+        planned(settings(*command, "overrides=['precision=medium']"), "iql_noise")
     assert not planned(settings(*command, changed, "prefix=other"), "iql_noise")[0].finished
     with pytest.raises(ConfigError, match=r"Give task.sigma"):
         figures.check(settings(*command, "overrides=['exploration.sigma=0.05']"))

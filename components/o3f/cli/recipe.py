@@ -44,6 +44,9 @@ from o3f.errors import ConfigError, check_keys, require, require_range
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
 
+#: What ``torch.set_float32_matmul_precision`` takes.
+PRECISIONS = ("highest", "high", "medium")
+
 Function = Callable[[DictConfig], object]
 
 
@@ -51,7 +54,7 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
     """Make a function of a configuration a command: compose, run, turn errors into messages and exit codes.
 
     The configuration arrives with every interpolation resolved and no value missing, and torch uses
-    ``threads`` threads where that key is given.
+    ``threads`` threads and multiplies matrices with ``precision`` where these keys are given.
 
     Args:
         config_name: the primary configuration, without ``.yaml``.
@@ -89,6 +92,9 @@ def _run(function: Function, config: DictConfig) -> None:
     if config.get("threads") is not None:
         require_range(config, "threads", "[1, inf)", integer=True)
         torch.set_num_threads(config.threads)
+    if "precision" in config:
+        check_keys([config.precision], PRECISIONS, "precision")
+        torch.set_float32_matmul_precision(config.precision)
     function(config)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase, GymWrapper, InitTracker, TransformedEnv
 
@@ -33,6 +34,7 @@ class WorkerEnv:
         seed: of its episodes and of the process's random streams.
         max_failures: of the environment in a row.
         tracked: whether the actor asks for ``is_init``.
+        precision: of float32 matrix products in the worker's process, which acts as the run's would.
         notes: file for what the environment raises; None where the launcher passes errors on itself.
     """
 
@@ -40,6 +42,7 @@ class WorkerEnv:
     seed: int
     max_failures: int
     tracked: bool
+    precision: str
     notes: str | None = None
 
     def __call__(self) -> EnvBase:
@@ -53,6 +56,7 @@ class WorkerEnv:
             env = Noting(env, Path(self.notes))
         wrapped = GymWrapper(env, device="cpu")
         seed_streams(self.seed)
+        torch.set_float32_matmul_precision(self.precision)
         return TransformedEnv(wrapped, InitTracker()) if self.tracked else wrapped
 
 
@@ -83,6 +87,7 @@ def worker_envs(
             worker_seed(settings.seed, worker, start),
             settings.max_failures,
             "is_init" in actor.in_keys,
+            torch.get_float32_matmul_precision(),
             str(notes / str(worker)) if notes else None,
         )
         for worker in range(settings.num_workers)

@@ -16,7 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from o3f.envs import make_gym_env
 from o3f.errors import check_keys, require
 from o3f.modules import matched_sigma
-from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
+from o3f.runs.identity import (
+    FREE_KEYS,
+    LATER_KEYS,
+    config_difference,
+    identity,
+    leaves,
+    plain,
+    read_settings,
+    run_path,
+)
 from o3f.runs.logger import read_csv
 from o3f.training import build
 from o3f.training.offline import ACTING_KEYS, ONLINE_KEYS, WATCHING_KEYS, offline_algorithm
@@ -161,7 +170,8 @@ def plan(config: DictConfig, arms: Sequence[str], composed: Compose) -> list[Pla
 def check_finished(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse a finished run of other settings: it would stand in the figure under these.
 
-    Settings that the run does not know, because a later version added them, are taken to be as they were then.
+    Settings that the run does not know, because a later version added them, are taken to be as they were then, but for
+    those of which it is known how they were (:data:`~o3f.runs.identity.LATER_KEYS`).
 
     Args:
         path: of the run folder, finished or not, or not there.
@@ -170,7 +180,8 @@ def check_finished(path: Path, settings: Mapping[str, Any]) -> None:
     if not (path / "done.json").exists():
         return
     old = leaves(read_settings(path / "config.yaml"))
-    changed = config_difference(old, {key: value for key, value in leaves(settings).items() if key in old})
+    known = old.keys() | LATER_KEYS.keys()
+    changed = config_difference(old, {key: value for key, value in leaves(settings).items() if key in known})
     require(
         not changed,
         f"{path} is finished, with other settings than these (then -> now):\n  " + "\n  ".join(changed) + "\n"
@@ -196,8 +207,7 @@ def pretraining_key(settings: Mapping[str, Any]) -> str:
         return ""
     offline = {key: value for key, value in settings.items() if key not in ONLINE_KEYS}
     offline["algorithm"] = offline_algorithm(settings)
-    free = FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed", "name"}
-    facts = {key: value for key, value in leaves(offline).items() if key not in free}
+    facts = identity(offline, FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed", "name"})
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -25,6 +25,11 @@ FREE_KEYS = frozenset(
     }
 )
 
+#: Keys that came later, with the value that says what runs did before: without the key, it is theirs.
+LATER_KEYS: Mapping[str, Any] = {
+    "precision": "highest",
+}
+
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -72,10 +77,29 @@ def config_difference(
     Examples:
         >>> config_difference({"a": {"b": 1}, "seed": 0}, {"a": {"b": 2}, "seed": 0})
         ['a.b: 1 -> 2']
+        >>> config_difference({"seed": 0}, {"seed": 0, "precision": "highest"})
+        []
     """
-    before, after = leaves(old), leaves(new)
-    changed = [key for key in before | after if key not in free_keys and before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}" for key in changed]
+    before, after = identity(old, free_keys), identity(new, free_keys)
+    changed = [key for key in before | after if before.get(key) != after.get(key)]
+    told = {key: LATER_KEYS.get(key, "(absent)") for key in changed}
+    return [f"{key}: {before.get(key, told[key])} -> {after.get(key, told[key])}" for key in changed]
+
+
+def identity(config: Mapping[str, Any], free_keys: Collection[str] = FREE_KEYS) -> dict[str, Any]:
+    """Return the leaves that make a run what it is; :data:`LATER_KEYS` only where older runs did something else.
+
+    So a run from before a key came is the same run, and what is named by a digest of its settings keeps its name.
+
+    Examples:
+        >>> identity({"seed": 0, "threads": 1, "precision": "highest"})
+        {'seed': 0}
+        >>> identity({"seed": 0, "threads": 1, "precision": "medium"})
+        {'seed': 0, 'precision': 'medium'}
+    """
+    found = leaves(config)
+    usual = {key for key, value in LATER_KEYS.items() if found.get(key) == value}
+    return {key: value for key, value in found.items() if key not in free_keys and key not in usual}
 
 
 def plain(config: Any) -> dict[str, Any]:

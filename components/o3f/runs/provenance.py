@@ -15,7 +15,7 @@ _PACKAGES = (
 
 
 def provenance() -> dict[str, str | int]:
-    """Return package versions, python, operating system, processor, accelerator and torch's thread count.
+    """Return package versions, python, operating system, processor, accelerator, torch's threads and precision.
 
     Environment variables, user and paths are left out: run folders are shared.
     """
@@ -26,6 +26,7 @@ def provenance() -> dict[str, str | int]:
         "processor": _processor(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "threads": torch.get_num_threads(),
+        "precision": torch.get_float32_matmul_precision(),
     }
 
 

@@ -34,7 +34,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import custom_scalars, text
 
-from o3f.runs.identity import FREE_KEYS, leaves
+from o3f.runs.identity import FREE_KEYS, identity
 from o3f.runs.tags import TAGS
 
 Row = tuple[int, str, float]
@@ -118,8 +118,7 @@ def hyperparameters(settings: Mapping[str, Any]) -> dict[str, bool | float | str
         >>> hyperparameters({"seed": 3, "device": "cpu", "algorithm": {"discount": 0.99, "hidden_sizes": [8, 8]}})
         {'algorithm.discount': 0.99, 'algorithm.hidden_sizes': '[8, 8]'}
     """
-    flat = {key: value for key, value in leaves(settings).items() if key not in {*FREE_KEYS, "seed"}}
-    shown = {key: value for key, value in flat.items() if value is not None}
+    shown = {key: value for key, value in identity(settings, FREE_KEYS | {"seed"}).items() if value is not None}
     return {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in shown.items()}
 
 

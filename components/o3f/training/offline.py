@@ -17,7 +17,7 @@ from o3f.errors import ConfigError, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder
-from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
+from o3f.runs.identity import FREE_KEYS, config_difference, identity, plain, read_settings, run_path
 from o3f.training import build
 from o3f.training.checks import check_offline
 from o3f.training.loop import Training
@@ -81,11 +81,7 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
     offline |= {"resume": "auto", "resume_allow": [], "name": "pretrained"}
-    facts = {
-        key: value
-        for key, value in leaves(offline).items()
-        if key not in FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"}
-    }
+    facts = identity(offline, FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"})
     digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
     offline |= {"name": f"pretrained-{digest[:10]}"}
     if _is_finished(run_path(offline), offline, data):
