@@ -25,9 +25,14 @@ FREE_KEYS = frozenset(
     }
 )
 
-#: Keys that came later, with the value that says what runs did before: without the key, it is theirs.
+#: Keys that came later, or are gone, with the value that says what runs without them do: a run without the key has it.
 LATER_KEYS: Mapping[str, Any] = {
     "precision": "highest",
+    "algorithm.normalise": False,
+    "offline_algorithm.normalise": False,
+    "task.centre": "sample",
+    "exploration.centre": "sample",
+    "num_lanes": 1,
 }
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
