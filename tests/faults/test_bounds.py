@@ -71,7 +71,7 @@ def latent_networks() -> tuple[Any, Any]:
         ActionLimits(GaussianCandidates(20, 9.0), max_displacement=9.0),
     ],
 )
-def test_f54_candidates_keep_to_the_policys_own_bounds(sampler: Any) -> None:
+def test_f70_candidates_keep_to_the_policys_own_bounds(sampler: Any) -> None:
     torch.manual_seed(0)
     options: dict[str, Any] = {"sigma": 9.0} if sampler is None else {"sampler": sampler}
     actor = OptimisticActor(policy_with_bounds(), EnsembleQValue(3, 2), scorer=RandomRank(), **options)
@@ -80,7 +80,7 @@ def test_f54_candidates_keep_to_the_policys_own_bounds(sampler: Any) -> None:
     assert torch.equal(actor.spec["action"].space.high, torch.tensor(HIGH))
 
 
-def test_f54_other_actors_keep_to_the_policys_own_bounds() -> None:
+def test_f70_other_actors_keep_to_the_policys_own_bounds() -> None:
     torch.manual_seed(0)
     assert extremes(GaussianNoiseActor(policy_with_bounds(), 9.0)) == (LOW, HIGH)
     policy = LatentPolicy(*latent_networks(), SPEC)
@@ -89,7 +89,7 @@ def test_f54_other_actors_keep_to_the_policys_own_bounds() -> None:
     assert extremes(OptimisticActor(policy, EnsembleQValue(3, 2), sampler=sampler, scorer=RandomRank())) == (LOW, HIGH)
 
 
-def test_f54_a_leaf_as_the_policys_spec_and_a_spec_given() -> None:
+def test_f70_a_leaf_as_the_policys_spec_and_a_spec_given() -> None:
     torch.manual_seed(0)
     policy = TensorDictModule(torch.nn.Linear(3, 2), ["observation"], ["action"])
     policy.spec = SPEC
@@ -99,7 +99,7 @@ def test_f54_a_leaf_as_the_policys_spec_and_a_spec_given() -> None:
     assert extremes(actor) == ([-0.5] * 2, [0.25] * 2)
 
 
-def test_f54_unknown_bounds_are_told_once_and_a_samplers_own_hold() -> None:
+def test_f70_unknown_bounds_are_told_once_and_a_samplers_own_hold() -> None:
     policy = TensorDictModule(torch.nn.Linear(3, 2), ["observation"], ["action"])
     critic = EnsembleQValue(3, 2)
     with pytest.warns(UserWarning, match="bounds of 'action' are not known") as told:
@@ -115,7 +115,7 @@ def test_f54_unknown_bounds_are_told_once_and_a_samplers_own_hold() -> None:
         OptimisticActor(policy_with_bounds(), critic, sampler=wider)
 
 
-def test_f54_training_terms_keep_to_the_policys_own_bounds() -> None:
+def test_f70_training_terms_keep_to_the_policys_own_bounds() -> None:
     torch.manual_seed(0)
     policy, critic = policy_with_bounds(), EnsembleQValue(3, 2, num_critics=2)
     loss = CQLLoss(policy, critic, num_random=200)
@@ -130,7 +130,7 @@ def test_f54_training_terms_keep_to_the_policys_own_bounds() -> None:
     torch.testing.assert_close((low, high), (torch.tensor([-1.985, -0.98]), torch.tensor([0.985, 2.98])))
 
 
-def test_f54_an_export_of_candidates_beyond_the_agents_units_is_refused() -> None:
+def test_f70_an_export_of_candidates_beyond_the_agents_units_is_refused() -> None:
     policy = gaussian_policy(3, 2, (8,))
     actor = OptimisticActor(policy, EnsembleQValue(3, 2), spec=SPEC)
     layout: Any = SimpleNamespace(size=3)
