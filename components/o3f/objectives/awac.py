@@ -26,7 +26,8 @@ from o3f.objectives.functional import Weighting, awac_weights
 class AWACLoss(ActorCriticLoss):
     """The two losses of AWAC over m critics: no value network, no entropy.
 
-    ``weighting="softmax"`` is d3rlpy's form: weights of mean 1 over the batch. Its loss is the *sum* over the
+    ``weighting="softmax"`` is d3rlpy's form: weights of mean 1 over the batch (over its rows that are no padding,
+    where it has a mask). Its loss is the *sum* over the
     batch, ours (with ``reduction="mean"``) the mean, B times smaller, which matters only beside a weight decay.
     ``"exp"`` is CORL's form, ``min(exp(A / λ), 100)`` and the mean. Neither comes from the paper, which
     leaves the normalisation open.
@@ -121,7 +122,8 @@ class AWACLoss(ActorCriticLoss):
                 f"The policy's log-probability has shape {list(log_prob.shape)} and the advantage "
                 f"{list(advantage.shape)}; expected one number per action, as of an Independent distribution."
             )
-        loss = -awac_weights(advantage, self.lam, self.weighting) * log_prob
+        weights = awac_weights(advantage, self.lam, self.weighting, self._valid(tensordict, advantage))
+        loss = -weights * log_prob
         return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
 
     @dispatch()

@@ -150,6 +150,19 @@ class BoundLoss(LossModule):
             )
         return self
 
+    def _valid(self, tensordict: TensorDictBase, like: Tensor) -> Tensor | None:
+        """The mask that the losses are reduced with, in the shape of ``like``: true where a row is no padding.
+
+        It is the conjunction of those that TorchRL looks for (:attr:`loss_mask_key`), None where there is none.
+        """
+        mask: Tensor | None = None
+        for key in self._loss_mask_keys():
+            found = tensordict.get(key, None)
+            if found is not None:
+                found = self._expand_loss_mask(found, like)
+                mask = found if mask is None else mask & found
+        return mask
+
     def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
         """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""
         keys: Any = self.tensor_keys

@@ -194,7 +194,8 @@ class LAPOLoss(LatentLoss):
         with torch.no_grad():
             action = self.target_action(tensordict) if target_action is None else target_action
             unbounded = self.target_qvalue(tensordict, action)
-            self.value_clamp.observe(tensordict.get(("next", self.tensor_keys.reward)))
+            reward = tensordict.get(("next", self.tensor_keys.reward))
+            self.value_clamp.observe(reward, self._valid(tensordict, reward))
             target = self.value_clamp(unbounded, self.value_estimator.gamma)
         value = self._state_value(self.value_network, tensordict)
         loss = self._reduced((value - target).square(), tensordict)
