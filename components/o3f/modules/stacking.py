@@ -14,6 +14,7 @@ from torchrl.modules import MLP, ValueOperator
 
 from o3f.modules.ensemble import EnsembleQValue
 from o3f.modules.keys import key_list
+from o3f.modules.mlp import Linear, reset_
 
 
 def stack_critics(critics: Sequence[TensorDictModule]) -> EnsembleQValue | GenericEnsemble:
@@ -79,7 +80,7 @@ def _is_plain(layers: list[nn.Module]) -> bool:
     normed = len(layers) > 1 and type(layers[1]) is nn.LayerNorm
     block = [nn.Linear, nn.LayerNorm, nn.ReLU] if normed else [nn.Linear, nn.ReLU]
     expected = block * (len(layers) // len(block)) + [nn.Linear]
-    if [type(layer) for layer in layers] != expected:
+    if [nn.Linear if type(layer) is Linear else type(layer) for layer in layers] != expected:
         return False
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
     norms = [layer for layer in layers if isinstance(layer, nn.LayerNorm)]
@@ -127,6 +128,16 @@ class GenericEnsemble(TensorDictModuleBase):
         self.params: TensorDictParams = TensorDict.from_modules(*critics, as_module=True)
         # Hidden from torch: only its code is used, its own weights must appear in no state_dict or optimiser.
         self.__dict__["_critic"] = copy.deepcopy(critics[0])
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, each critic independently, by the ``reset_parameters`` of its parts."""
+        for member in range(self.num_critics):
+            fresh = copy.deepcopy(self._critic)
+            reset_(fresh)
+            for key, value in TensorDict.from_module(fresh).items(True, True):
+                if isinstance(value, nn.Parameter):
+                    self.params.data.get(key)[member].copy_(value)
 
     @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

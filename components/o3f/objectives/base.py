@@ -15,6 +15,7 @@ from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
 from o3f.modules.keys import key_list
+from o3f.modules.mlp import reset_
 from o3f.modules.normalisation import fit_normalisers
 
 
@@ -79,6 +80,23 @@ class BoundLoss(LossModule):
         """
         for name in self._bound_networks():
             fit_normalisers(self.__dict__[name], rows)
+
+    @torch.no_grad()
+    def reset_parameters_recursive(self) -> None:
+        """Begin again: draw all networks anew, put learned coefficients back, and set targets to their networks.
+
+        TorchRL's draws targets on their own, so that a target says something else than its network; here they begin
+        equal, as in a loss that was just made.
+        """
+        for name in self._bound_networks():
+            if not name.startswith("target_"):
+                reset_(self.__dict__[name])
+        for name in self._bound_networks():
+            params, target = self._modules[f"{name}_params"], self._modules.get(f"target_{name}_params")
+            if params is not None and target is not None:
+                held = dict(target.named_buffers())
+                for key, value in params.named_parameters():
+                    held[key].copy_(value)
 
     def _bound_networks(self) -> list[str]:
         """The names of the networks, targets among them, that were joined with their parameters."""

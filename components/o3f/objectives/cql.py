@@ -114,6 +114,13 @@ class CQLLoss(SACLoss):
             self.log_multiplier = nn.Parameter(torch.tensor(0.0, device=device))
             self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "loss_lagrange", "alpha", "entropy"]
 
+    @torch.no_grad()
+    def reset_parameters_recursive(self) -> None:
+        """As in soft actor-critic; the multiplier goes back to 1."""
+        super().reset_parameters_recursive()
+        if self.lagrange is not None:
+            self.log_multiplier.zero_()
+
     def _take_bounds(self) -> None:
         """Remember where actions lie, for the uniform proposals."""
         key = self.tensor_keys.action

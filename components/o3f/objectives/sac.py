@@ -85,6 +85,7 @@ class SACLoss(ActorCriticLoss):
         self.entropy_backup = entropy_backup
         entropy = self._minus_dimensions() if target_entropy is None else float(target_entropy)
         self.register_coeff_buffer("target_entropy", entropy, device=self._default_device)
+        self.alpha_init = float(alpha_init)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha_init), device=self._default_device))
 
     def _minus_dimensions(self) -> float:
@@ -93,6 +94,12 @@ class SACLoss(ActorCriticLoss):
         if leaf is None:
             raise ValueError("target_entropy is None and the policy has no spec to count the actions; give one.")
         return -float(leaf.shape[-1])
+
+    @torch.no_grad()
+    def reset_parameters_recursive(self) -> None:
+        """As :meth:`BoundLoss.reset_parameters_recursive`; the temperature goes back to ``alpha_init``."""
+        super().reset_parameters_recursive()
+        self.log_alpha.fill_(math.log(self.alpha_init))
 
     @property
     def alpha(self) -> Tensor:
