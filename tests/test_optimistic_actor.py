@@ -375,7 +375,7 @@ def test_deepcopy_and_state_dict_continue_with_the_same_actions(tmp_path):
     actor(observations(2))
     torch.save(actor.state_dict(), tmp_path / "actor.pt")
     copied = copy.deepcopy(actor)
-    restored = OptimisticActor(*networks(), generator=seeded(4))
+    restored = OptimisticActor(*networks(), sigma=0.1, omega=0.5, generator=seeded(4))
     restored.load_state_dict(torch.load(tmp_path / "actor.pt", weights_only=True))
     td, actions = observations(4), []
     for one in (actor, copied, restored):

@@ -74,7 +74,7 @@ class ActionLimits(TensorDictModuleBase):
             value = None if limit is None else torch.as_tensor(limit, dtype=torch.float32).detach().clone()
             if value is not None and not bool((value >= 0).all()):
                 raise ValueError(f"{name} must not be negative, got {limit}.")
-            self.register_buffer(name, value)
+            self.register_buffer(name, value, persistent=False)
         self.sampler = sampler
         self.bounds_assumed = not (hasattr(sampler, "low") and hasattr(sampler, "high"))
         self.register_buffer("_low", torch.tensor(-1.0), persistent=False)

@@ -41,7 +41,8 @@ class Spread(TensorDictModuleBase):
         spread = torch.as_tensor(sigma, dtype=torch.float32).detach().clone()
         if not bool((spread >= 0).all()):
             raise ValueError(f"sigma must not be negative, got {sigma}.")
-        self.register_buffer("sigma", spread)
+        # Set by whoever makes the sampler, and by schedules: a state loaded must not overwrite it, or the bounds.
+        self.register_buffer("sigma", spread, persistent=False)
         self.clip_margin = clip_margin
         self.set_bounds(-1.0 if low is None else low, 1.0 if high is None else high)
         self.bounds_assumed = low is None
@@ -53,8 +54,8 @@ class Spread(TensorDictModuleBase):
         lower, upper = lower + self.clip_margin, upper - self.clip_margin
         if self.clip_margin < 0 or not bool((lower < upper).all()):
             raise ValueError(f"No action lies between {low=} and {high=} with clip_margin={self.clip_margin}.")
-        self.register_buffer("low", lower)
-        self.register_buffer("high", upper)
+        self.register_buffer("low", lower, persistent=False)
+        self.register_buffer("high", upper, persistent=False)
         self.bounds_assumed = False
 
 
@@ -68,7 +69,8 @@ class GaussianCandidates(Spread):
     (``[*B, N, A]``). The paper does not say whether candidates are clipped; here they are, before they are
     scored, so that what is scored, executed and stored is the same action.
 
-    ``sigma`` is a buffer: change it between steps with ``candidates.sigma.fill_(0.1)``.
+    ``sigma`` is a buffer, and no part of ``state_dict()``: change it between steps with
+    ``candidates.sigma.fill_(0.1)``.
 
     Args:
         num_candidates: N. The default is the paper's, for all its tasks.

@@ -25,7 +25,8 @@ class LatentCandidates(Spread):
     noise to the action (:class:`~o3f.modules.GaussianCandidates`): here candidates stay among the actions
     that the decoder learnt from the data. Reads the decoder's inputs (``observation`` ``[*B, O]`` and
     ``latent_key`` ``[*B, Z]``, written by :class:`~o3f.modules.LatentPolicy`), writes ``out_key``
-    (``[*B, N, A]``). ``sigma`` is a buffer: change it between steps with ``candidates.sigma.fill_(0.1)``.
+    (``[*B, N, A]``). ``sigma`` is a buffer, and no part of ``state_dict()``: change it between steps with
+    ``candidates.sigma.fill_(0.1)``.
 
     Args:
         decoder: from state and latent to action; LAPO acts with its target decoder.

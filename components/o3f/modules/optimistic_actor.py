@@ -34,6 +34,10 @@ class OptimisticActor(TensorDictModuleBase):
     otherwise. It reads what its parts read and writes the action alone, for any key names and batch shape.
     Policy and critics are evaluated in evaluation mode, whatever their mode is.
 
+    Its ``state_dict()`` holds the networks and the generators. Settings (``sigma``, ``omega``, bounds, limits) are
+    buffers that move with it and that schedules change, but whoever builds the actor gives them: loading a state
+    leaves them as they are.
+
     The three parts can be replaced: ``sampler`` (action to candidates ``[*B, N, A]``), ``scorer`` (values
     ``[*B, N, m]`` to scores ``[*B, N]``) and ``selector`` (scores to action ``[*B, A]``). Scoring takes at
     most ``chunk_size`` (state, candidate) pairs at a time, so beyond inputs and values it needs about

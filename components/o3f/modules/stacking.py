@@ -144,7 +144,7 @@ class GenericEnsemble(TensorDictModuleBase):
         """Write the critics' values of the actions in ``tensordict``."""
         if self._critic.training != self.training:
             self._critic.train(self.training)
-        inputs = tensordict.select(*self.in_keys)
+        inputs = self._as_trained(tensordict.select(*self.in_keys))
         values = torch.vmap(self._value, (None, 0), randomness="different")(inputs, self.params)
         if values.shape[1:] != (*tensordict.batch_size, 1):
             raise ValueError(
@@ -152,6 +152,13 @@ class GenericEnsemble(TensorDictModuleBase):
                 f"{[*tensordict.batch_size, 1]}, got {list(values.shape[1:])}."
             )
         return tensordict.set(self.out_keys[0], values.squeeze(-1).movedim(0, -1))
+
+    def _as_trained(self, inputs: TensorDictBase) -> TensorDictBase:
+        """The inputs in the floating type of the weights, which a policy's action need not have."""
+        dtype = next((value.dtype for value in self.params.parameters()), None)
+        if dtype is None or all(value.dtype == dtype for value in inputs.values(True, True)):
+            return inputs
+        return inputs.apply(lambda value: value.to(dtype) if value.is_floating_point() else value)
 
     def _value(self, inputs: TensorDictBase, params: TensorDictBase) -> Tensor:
         with params.to_module(self._critic, preserve_module_state=False):

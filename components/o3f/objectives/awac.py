@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -41,7 +41,7 @@ class AWACLoss(ActorCriticLoss):
         lam: λ, positive: the smaller, the greedier. A buffer, set in place (``loss.lam = 0.5``).
         weighting: ``"softmax"`` or ``"exp"``, see :func:`~o3f.objectives.awac_weights`.
         **kwargs: ``num_qvalue_nets``, ``loss_function``, ``aggregation``, ``subset_size``, ``reduction``,
-            ``separate_losses`` and ``generator`` of the same class.
+            ``separate_losses``, ``generator`` and TorchRL's arguments of the same class.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -135,5 +135,4 @@ class AWACLoss(ActorCriticLoss):
         loss_qvalue, info = self.qvalue_loss(tensordict)
         loss_actor, _ = self.actor_loss(tensordict)
         tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
-        batch_size = tensordict.batch_size if self.reduction == "none" else []
-        return TensorDict({"loss_actor": loss_actor, "loss_qvalue": loss_qvalue}, batch_size=batch_size)
+        return self._joined(tensordict, {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue}, {})

@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from tensordict import NestedKey, TensorDictBase, TensorDictParams
+from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule, ValueEstimators
@@ -31,6 +31,7 @@ class BoundLoss(LossModule):
     default_value_estimator = ValueEstimators.TD0
     SUPPORTED_VALUE_ESTIMATORS = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
     _in_keys: list[Any] | None = None
+    scalar_output_mode: str | None = None
 
     def _add_network(
         self,
@@ -180,6 +181,26 @@ class BoundLoss(LossModule):
                 found = self._expand_loss_mask(found, like)
                 mask = found if mask is None else mask & found
         return mask
+
+    def _joined(self, tensordict: TensorDictBase, losses: dict[str, Tensor], figures: dict[str, Tensor]) -> TensorDict:
+        """Losses and ``figures`` (of each element, or one for all) as the loss's output.
+
+        Without a reduction the figures are told of each element, too, unless ``scalar_output_mode`` says otherwise, as
+        in TorchRL: ``"exclude"`` leaves them out, ``"non_tensor"`` writes their means as non-tensor data.
+        """
+        if self.reduction != "none":
+            return TensorDict({**losses, **{name: value.mean() for name, value in figures.items()}})
+        if self.scalar_output_mode is None:
+            shape = next(iter(losses.values())).shape
+            losses = {**losses, **{name: value.expand(shape) for name, value in figures.items()}}
+        output = TensorDict(losses, batch_size=tensordict.batch_size)
+        if self.scalar_output_mode == "non_tensor":
+            for name, value in figures.items():
+                output.set_non_tensor(name, value.mean())
+        return output
+
+    def _make_vmap(self) -> None:
+        """Nothing: there is no vmap to make anew, :meth:`set_vmap_randomness` has nothing to change."""
 
     def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
         """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""

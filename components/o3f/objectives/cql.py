@@ -246,4 +246,4 @@ class CQLLoss(SACLoss):
         }
         if self.lagrange is not None:
             losses["loss_lagrange"] = self.lagrange_loss(tensordict, info["gap"])[0]
-        return self._joined(tensordict, entropy=-log_prob.detach(), **losses)
+        return self._joined(tensordict, losses, {"alpha": self.alpha, "entropy": -log_prob.detach()})

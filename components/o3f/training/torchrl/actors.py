@@ -54,8 +54,8 @@ class GaussianCandidatesConfig(_Node):
     sigma: Any = 0.2
     centre: str = "sample"
     include_base: bool = False
-    low: Any = -1.0
-    high: Any = 1.0
+    low: Any = None
+    high: Any = None
     clip_margin: float = 0.0
     generator: Any = None
     action_key: Any = "action"
@@ -69,8 +69,8 @@ class MixedCandidatesConfig(_Node):
 
     num_candidates: int = 100
     sigma: Any = 0.2
-    low: Any = -1.0
-    high: Any = 1.0
+    low: Any = None
+    high: Any = None
     clip_margin: float = 0.0
     generator: Any = None
     action_key: Any = "action"
@@ -86,8 +86,8 @@ class LatentCandidatesConfig(_Node):
     sigma: Any = 0.2
     max_latent: float = 2.0
     include_base: bool = False
-    low: Any = -1.0
-    high: Any = 1.0
+    low: Any = None
+    high: Any = None
     clip_margin: float = 0.0
     generator: Any = None
     latent_key: Any = "latent"

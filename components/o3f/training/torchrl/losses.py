@@ -85,7 +85,9 @@ class CQLLossConfig(_ActorCriticLoss):
     gap_reduction: str = "mean"
     backup: str = "deterministic"
     entropy_backup: bool = False
-    target_entropy: float | None = None
+    value_network: Any = None
+    target_entropy: Any = None
+    action_spec: Any = None
     alpha_init: float = 1.0
     actor_aggregation: str = "min"
     _target_: str = _MAKE + "cql_loss"
@@ -95,7 +97,9 @@ class CQLLossConfig(_ActorCriticLoss):
 class SACLossConfig(_ActorCriticLoss):
     """:class:`~o3f.objectives.SACLoss`."""
 
-    target_entropy: float | None = None
+    value_network: Any = None
+    target_entropy: Any = None
+    action_spec: Any = None
     alpha_init: float = 1.0
     actor_aggregation: str = "min"
     entropy_backup: bool = True
