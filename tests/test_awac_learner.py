@@ -1,4 +1,4 @@
-"""The AWAC learner takes d3rlpy's steps, exactly, and resumes bit for bit."""
+"""The AWAC learner takes d3rlpy's steps, but for the entropy in 2.8's target, and resumes bit for bit."""
 
 from __future__ import annotations
 

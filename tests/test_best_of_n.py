@@ -6,6 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
+from torchrl.data import Bounded
 
 from o3f.algorithms import make_learner
 from o3f.modules import EnsembleQValue, OptimisticActor, gaussian_policy, latent_policy, tanh_gaussian_policy
@@ -65,7 +66,7 @@ def test_distillation_into_a_deterministic_policy():
     network = torch.nn.Linear(3, 2)
     policy = TensorDictModule(network, ["observation"], ["action"])
     rows = batch()
-    actor = OptimisticActor(policy, EnsembleQValue(3, 2, 3, (8,)), 7, 0.3)
+    actor = OptimisticActor(policy, EnsembleQValue(3, 2, 3, (8,)), 7, 0.3, spec=Bounded(-1.0, 1.0, (2,)))
     generator = torch.get_rng_state()
     loss = DistillationLoss(policy, actor)(rows)
     torch.set_rng_state(generator)

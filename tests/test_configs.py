@@ -54,7 +54,7 @@ ADDED = {"loss": {"gamma"}, "env": {"seed", "device"}}
 
 def arguments(target: Any) -> dict[str, inspect.Parameter]:
     """The arguments of a class or function, those of the base class in the place of ``**kwargs``."""
-    found = dict(inspect.signature(target).parameters)
+    found = {name: one for name, one in inspect.signature(target).parameters.items() if one.kind != one.VAR_POSITIONAL}
     rest = [name for name, parameter in found.items() if parameter.kind is parameter.VAR_KEYWORD]
     for name in rest:
         del found[name]

@@ -295,3 +295,16 @@ def test_a_renderer_that_hangs_or_dies_is_told_apart(monkeypatch: pytest.MonkeyP
     assert not simulators._rendered(simulators._start("egl"), 30.0)
     monkeypatch.setattr(simulators, "_RENDER", "import os; print('rendered', os.environ['MUJOCO_GL'])")
     assert simulators._rendered(simulators._start("osmesa"), 30.0)
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_torchrls_compiled_part(loads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> None:
+        assert name == "torchrl._torchrl"
+        if not loads:
+            raise ImportError("/somewhere/torchrl/_torchrl.so: undefined symbol: _ZN5torch")
+
+    monkeypatch.setattr(packages.importlib, "import_module", load)
+    findings = list(packages.check_compiled_part())
+    assert [finding.state for finding in findings] == ([] if loads else ["note"])
+    assert loads or "(_torchrl.so: undefined symbol): TorchRL's prioritised buffers do not work" in findings[0].text

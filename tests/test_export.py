@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
+from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f import export
@@ -161,7 +162,7 @@ def test_a_policy_of_another_kind_is_exported_as_it_is(tmp_path: Path) -> None:
     program = reloaded(export.PolicyProgram(export.plain_policy(policy), interface()), tmp_path)
     observation = torch.randn(6, O)
     torch.testing.assert_close(program(observation), CENTRE + HALF * network(observation), rtol=0, atol=1e-5)
-    actor = OptimisticActor(policy, learner("iql").critic)
+    actor = OptimisticActor(policy, learner("iql").critic, spec=Bounded(-1.0, 1.0, (A,)))
     with pytest.raises(ConfigError, match="how this policy samples is not known"):
         export.OptimisticProgram(export.plain_policy(policy), interface(), actor)
 

@@ -77,13 +77,13 @@ def test_action_bounds_and_margin() -> None:
     assert candidates.amax((0, 1)).tolist() == pytest.approx([0.15, 0.9])
 
 
-def test_sigma_per_dimension_can_be_scheduled_and_is_saved() -> None:
+def test_sigma_per_dimension_can_be_scheduled_and_the_generator_is_saved() -> None:
     policy, td = make_policy(), states(3)
     policy(td)
     sampler = LatentCandidates(policy.decoder, 6, [0.0, 0.0, 0.0, 0.0], generator=seeded())
     assert sampler(td)["candidates"].std(1).max() < 1e-6
     sampler.sigma.fill_(0.3)
-    other = LatentCandidates(policy.decoder, 6, torch.zeros(4), generator=seeded(1))
+    other = LatentCandidates(policy.decoder, 6, [0.3] * 4, generator=seeded(1))
     other.load_state_dict(sampler.state_dict())
     assert torch.equal(other(td)["candidates"], sampler(td)["candidates"])
 

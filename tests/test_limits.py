@@ -55,6 +55,7 @@ def best_value(candidates: TensorDict) -> torch.Tensor:
 
 def actor_of(limits: ActionLimits, action: list[float], selector: Any = None) -> OptimisticActor:
     policy = TensorDictModule(lambda o: torch.tensor(action).expand(*o.shape[:-1], -1), ["observation"], ["action"])
+    policy.spec = Bounded(-1.0, 1.0, (len(action),))
     critic = TensorDictModule(best_value, ["action"], ["state_action_value"])
     return OptimisticActor(policy, critic, sampler=limits, selector=limits.choice(selector))
 

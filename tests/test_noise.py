@@ -20,7 +20,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def zero_policy(action_dim: int) -> TensorDictModule:
-    return TensorDictModule(lambda x: torch.zeros(*x.shape[:-1], action_dim), ["observation"], ["action"])
+    policy = TensorDictModule(lambda x: torch.zeros(*x.shape[:-1], action_dim), ["observation"], ["action"])
+    policy.spec = Bounded(-1.0, 1.0, (action_dim,))
+    return policy
 
 
 def observations(*batch: int) -> TensorDict:
@@ -58,7 +60,11 @@ def test_actions_stay_within_the_bounds():
     actions = actor(observations(100))["action"]
     assert (actions.min(), actions.max()) == (-0.25, 0.5)
     assert actor.spec["action"].shape == (2,)
-    assert GaussianNoiseActor(zero_policy(2)).spec is None
+    assert GaussianNoiseActor(zero_policy(2)).spec["action"].space.high.tolist() == [1.0, 1.0]
+    unknown = zero_policy(2)
+    unknown.spec = None
+    with pytest.warns(UserWarning, match="-1 and 1 are assumed"):
+        assert GaussianNoiseActor(unknown).spec is None
     with pytest.raises(ValueError, match="bounded vector"):
         GaussianNoiseActor(zero_policy(2), spec=Unbounded((2,)))
 

@@ -36,7 +36,9 @@ def observations(*batch: int) -> TensorDict:
 
 
 def zero_policy(dim: int) -> TensorDictModule:
-    return TensorDictModule(lambda x: torch.zeros(*x.shape[:-1], dim), ["observation"], ["action"])
+    policy = TensorDictModule(lambda x: torch.zeros(*x.shape[:-1], dim), ["observation"], ["action"])
+    policy.spec = Bounded(-9.0, 9.0, (dim,))
+    return policy
 
 
 def critic_of(function) -> TensorDictModule:
@@ -209,7 +211,10 @@ def test_candidates_keep_to_the_bounds_of_the_spec():
         candidates = actor(observations(6))["candidates"].flatten(0, 1)
         assert candidates.amin(0).tolist() == [-0.25, -1.0]
         assert candidates.amax(0).tolist() == [0.25, 0.5]
-    assert OptimisticActor(policy, critic).spec is None
+    assert OptimisticActor(policy, critic).spec["action"].space.high.tolist() == [9.0, 9.0]  # the policy's own
+    del policy.spec
+    with pytest.warns(UserWarning, match="bounds of 'action' are not known: .* -1 and 1 are assumed"):
+        assert OptimisticActor(policy, critic).spec is None
 
 
 class LargestTensor(TorchDispatchMode):
@@ -289,7 +294,8 @@ def test_centres(centre):
 def test_a_sample_per_candidate_comes_from_the_policys_distribution():
     policy, critic = networks()
     sampler = GaussianCandidates(50_000, 0.0, centre="sample_per_candidate", low=-9, high=9)
-    actor = OptimisticActor(policy, critic, sampler=sampler, return_candidates=True)
+    wide = Bounded(-9.0, 9.0, (2,))
+    actor = OptimisticActor(policy, critic, sampler=sampler, spec=wide, return_candidates=True)
     td = observations()
     candidates = actor(td)["candidates"]
     assert (candidates.mean(0) - policy.get_dist(td).mean).abs().max() < 4 / 50_000**0.5
@@ -369,7 +375,7 @@ def test_deepcopy_and_state_dict_continue_with_the_same_actions(tmp_path):
     actor(observations(2))
     torch.save(actor.state_dict(), tmp_path / "actor.pt")
     copied = copy.deepcopy(actor)
-    restored = OptimisticActor(*networks(), generator=seeded(4))
+    restored = OptimisticActor(*networks(), sigma=0.1, omega=0.5, generator=seeded(4))
     restored.load_state_dict(torch.load(tmp_path / "actor.pt", weights_only=True))
     td, actions = observations(4), []
     for one in (actor, copied, restored):

@@ -192,6 +192,16 @@ def test_f16_constant_fields_are_named(episodes: Episodes) -> None:
     load_minari("toy/alive-v0")
 
 
+def test_f71_loading_warns_of_rewards_far_beyond_the_rest(episodes: Episodes) -> None:
+    episodes[1]["rewards"][2] = -9.97e36
+    write_dataset("toy/fill-v0", episodes, **SPACES)
+    with pytest.warns(
+        UserWarning, match=r"'toy/fill-v0': 1 of 12 rewards lie .* -9.97e\+36 in row 6; the others"
+    ) as told:
+        load_minari("toy/fill-v0")
+    assert len(told) == 1
+
+
 def test_f16_zeros_everywhere_are_a_damaged_file(episodes: Episodes) -> None:
     for episode in episodes:
         episode["observations"][:] = 0.0

@@ -14,8 +14,10 @@ from tensordict import TensorDict
 
 from o3f.algorithms import make_learner
 from o3f.data import make_buffer
+from o3f.data.rewards import far_rewards
 from o3f.errors import DivergenceError
 from o3f.modules import latent_encoder
+from o3f.objectives import ValueClamp
 from o3f.objectives.functional import advantage_weights, awac_weights, conservative_gap, divergence_from_normal
 from o3f.runs.checkpoint import load_component
 from o3f.training.best import BestAgent
@@ -274,3 +276,93 @@ def test_the_best_agent_is_kept_and_worse_ones_are_told(tmp_path: Path) -> None:
     twin, _ = make(tmp_path)
     twin.load_state_dict(load_component(tmp_path / "best", "learner"))
     assert all(torch.equal(p, q) for p, q in zip(kept[1], weights(twin), strict=True))
+
+
+FILL = 9.97e36  # netCDF's fill value
+SMALL = {name: {"hidden_sizes": (16, 16)} for name in ("iql", "awac", "cql", "sac", "lapo")}
+SMALL["awac"] = {**SMALL["awac"], "actor_hidden_sizes": (16, 16)}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_f71_one_huge_reward_does_not_end_learning(name: str) -> None:
+    torch.manual_seed(0)
+    rows = make_rows(8)[:]
+    learner = make_learner(name, rows["observation"].shape[-1], rows["action"].shape[-1], SMALL[name])
+    learner.prepare(rows)
+    learner.update([rows])
+    bad = rows.clone()
+    bad["next", "reward"][3] = FILL
+    learner.update([bad])
+    assert sum(float(optimiser.left_out) for optimiser in learner.optimisers.values()) >= 1
+    moments = [state["exp_avg_sq"] for each in learner.optimisers.values() for state in each.state.values()]
+    assert all(moment.isfinite().all() for moment in moments)
+    before = weights(learner)
+    for _ in range(5):
+        learner.update([rows])
+    undisturbed = make_moves(name, rows)
+    moved = [torch.count_nonzero(a != b).item() for a, b in zip(before, weights(learner), strict=True)]
+    assert sum(moved) > 0.95 * sum(undisturbed)
+
+
+def make_moves(name: str, rows: TensorDict) -> list[int]:
+    """How many weights move in five updates of a learner that saw no bad batch."""
+    torch.manual_seed(0)
+    learner = make_learner(name, rows["observation"].shape[-1], rows["action"].shape[-1], SMALL[name])
+    learner.prepare(rows)
+    learner.update([rows])
+    before = weights(learner)
+    for _ in range(5):
+        learner.update([rows])
+    return [int(torch.count_nonzero(a != b)) for a, b in zip(before, weights(learner), strict=True)]
+
+
+def test_f71_a_huge_reward_does_not_blind_the_bound_of_values(tmp_path: Path) -> None:
+    data = batch(30)
+    data["next", "reward"][7] = FILL
+    learner, _ = make(tmp_path)
+    guard = Guard(learner, SETTINGS, tmp_path / "nonfinite", make_buffer(data, batch_size=8), discount=0.9)
+    guard.watch([batch()])
+    with torch.no_grad():
+        learner.critic.weights[-1].zero_()
+        learner.critic.biases[-1].fill_(-1001.0)
+    with pytest.raises(DivergenceError, match=r"more than 10, the largest reward .* \(without 1 rewards that lie far"):
+        guard.check_values(1)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "marked"),
+    [
+        ([0.0] * 300 + [1.0], []),  # a goal among zeros
+        ([1e-3] * 300 + [1000.0], []),
+        ([-1.0] * 300 + [FILL, -FILL], [300, 301]),
+        ([1.0] * 300 + [1e12, FILL], [300, 301]),
+        ([0.5] * 20 + [math.nan, 1e20], [20, 21]),
+        ([1.0, 1e30], []),  # not rare
+        ([], []),
+    ],
+)
+def test_f71_rewards_far_beyond_the_rest_are_found(rewards: list[float], marked: list[int]) -> None:
+    assert far_rewards(torch.tensor(rewards)).nonzero().flatten().tolist() == marked
+
+
+def test_f72_one_bad_reward_does_not_end_lapos_value_clamp() -> None:
+    clamp = ValueClamp()
+    for bad in (math.nan, math.inf, -math.inf, FILL):
+        clamp.observe(torch.tensor([[bad], [2.0], [-1.0]]))
+        assert (clamp.reward_min.item(), clamp.reward_max.item()) == (-1.0, 2.0)
+    clamp.observe(torch.full((3, 1), math.nan))
+    clamp.observe(torch.tensor([50.0, 3.0]), torch.tensor([False, True]))
+    assert (clamp.reward_min.item(), clamp.reward_max.item()) == (-1.0, 3.0)
+    fixed = ValueClamp("fixed")
+    fixed.fit(torch.tensor([math.nan, 0.5, 4.0, -math.inf]))
+    assert (fixed.reward_min.item(), fixed.reward_max.item()) == (0.5, 4.0)
+
+
+def test_f72_padded_rows_do_not_widen_lapos_value_clamp() -> None:
+    torch.manual_seed(0)
+    rows = batch()
+    learner: Any = make_learner("lapo", rows["observation"].shape[-1], rows["action"].shape[-1], SMALL["lapo"])
+    rows["next", "reward"][4:] = 100.0
+    rows["collector", "mask"] = (torch.arange(8) < 4)[:, None]
+    learner.loss.value_loss(rows)
+    assert learner.loss.value_clamp.reward_max.item() == max(0.0, rows["next", "reward"][:4].max().item())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tensordict import TensorDict
+from torchrl.data import Bounded
 
 from o3f.modules import (
     Argmax,
@@ -25,6 +26,7 @@ from o3f.modules import (
     Thompson,
     UpperConfidenceBound,
     gaussian_policy,
+    tanh_gaussian_policy,
 )
 
 PROPERTY = settings(max_examples=60, deadline=None, derandomize=True)
@@ -166,3 +168,52 @@ def test_f42_an_empty_batch_is_an_empty_batch(kind: str) -> None:
     parts: Any = {"sampler": MixedCandidates(6)} if kind == "mixed" else {"selector": Softmax(1.0)}
     assert OptimisticActor(policy, critic, **parts)(observations(0))["action"].shape == (0, 2)
     assert GaussianNoiseActor(policy, 0.2)(observations(0))["action"].shape == (0, 2)
+
+
+@pytest.mark.parametrize("selector", [Argmax(), Softmax(0.0)])
+def test_f77_choosing_neither_waits_for_a_device_nor_breaks_a_graph(selector: torch.nn.Module) -> None:
+    scores = torch.tensor([[1.0, 3.0, 3.0], [NAN, -INF, NAN], [NAN, NAN, NAN]])
+    candidates = torch.arange(3.0)[:, None].expand(3, 3, 1)
+    compiled = torch.compile(
+        lambda scores: selector(TensorDict({"scores": scores, "candidates": candidates}, [3]))["action"],
+        fullgraph=True,
+        backend="eager",
+    )
+    torch.testing.assert_close(compiled(scores), torch.tensor([[1.0], [1.0], [NAN]]), equal_nan=True)
+    with pytest.raises(RuntimeError, match="Every candidate of a state has the score NaN"):
+        chosen(selector, scores)
+
+
+@pytest.mark.parametrize("make", [gaussian_policy, tanh_gaussian_policy])
+@pytest.mark.parametrize("sigma", [0.3, [0.3, 0.1]])
+def test_f78_bfloat16_networks_act_and_are_ranked(make: Any, sigma: Any) -> None:
+    torch.manual_seed(0)
+    policy, critic = make(3, 2), EnsembleQValue(3, 2)
+    for network in (policy, critic):
+        network.to(torch.bfloat16)  # the specs stay float32
+    actor = OptimisticActor(policy, critic, 20, sigma, return_candidates=True)
+    td = TensorDict({"observation": torch.randn(50, 3, dtype=torch.bfloat16)}, [50])
+    actor(td)
+    values = td["candidate_values"].float().mean(-1)
+    torch.testing.assert_close(td["scores"].float(), values, atol=0.05, rtol=0.05)
+    best = td["candidates"].take_along_dim(td["scores"].argmax(-1)[:, None, None], -2).squeeze(-2)
+    assert torch.equal(td["action"], best)
+    assert td["action"].abs().max() <= 1
+    assert td["candidates"].std(1).float().mean(0).tolist() == pytest.approx(
+        [0.3, 0.3] if sigma == 0.3 else [0.3, 0.1], rel=0.5
+    )
+    assert GaussianNoiseActor(policy, sigma)(td.select("observation"))["action"].isfinite().all()
+
+
+def test_f79_loading_a_state_leaves_the_settings_of_an_actor() -> None:
+    policy, critic = gaussian_policy(3, 2), EnsembleQValue(3, 2)
+    saved = OptimisticActor(policy, critic, 7, 0.3, 1.0, selector=Softmax(0.5), spec=Bounded(-0.5, 0.5, (2,)))
+    parts = gaussian_policy(3, 2), EnsembleQValue(3, 2)
+    actor = OptimisticActor(*parts, 7, 0.05, -1.0, selector=Softmax(2.0), spec=Bounded(-0.25, 0.75, (2,)))
+    actor.load_state_dict(saved.state_dict())
+    settings = [actor.sampler.sigma, actor.scorer.omega, actor.selector.temperature]
+    assert [round(float(each), 6) for each in settings] == [0.05, -1.0, 2.0]
+    assert (actor.sampler.low.tolist(), actor.sampler.high.tolist()) == ([-0.25] * 2, [0.75] * 2)
+    assert all(torch.equal(p, q) for p, q in zip(parts[1].parameters(), critic.parameters(), strict=True))
+    held = {key for key in TensorDict.from_module(actor).keys(True, True) if isinstance(key, tuple)}
+    assert {("sampler", "sigma"), ("scorer", "omega")} <= held  # what collectors send to their workers

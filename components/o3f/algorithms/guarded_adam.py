@@ -1,4 +1,4 @@
-"""Adam that leaves out the steps whose gradients are not finite, without asking the device."""
+"""Adam that leaves out the steps whose gradients, or their squares, are not finite, without asking the device."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class GuardedAdam(Adam):
 
 
 def minimise(loss: Tensor, *optimisers: GuardedAdam) -> Tensor:
-    """Take one step of optimisers on a loss, or none of them if a gradient is not finite.
+    """Take one step of optimisers on a loss, or none of them if a gradient or its square is not finite.
 
     Args:
         loss: 0-d; depends on every Parameter of every optimiser.
@@ -113,9 +113,10 @@ def minimise(loss: Tensor, *optimisers: GuardedAdam) -> Tensor:
 
 def apply_gradients(gradients: tuple[Tensor, ...], *optimisers: GuardedAdam) -> Tensor:
     """Take one step of optimisers with the gradients of all their Parameters, or none; as :func:`minimise`."""
-    unusable = torch.zeros((), dtype=torch.float32, device=gradients[0].device)
-    # Meant for scaled losses; with a scale of one it looks at all gradients in one call and changes none.
-    torch._amp_foreach_non_finite_check_and_unscale_(gradients, unusable, torch.ones_like(unusable))  # pyright: ignore[reportPrivateImportUsage]
+    # The squares count, too: one that overflows makes Adam's second moment infinite, and its weight never moves again.
+    # That of a norm is finite only where those of all entries are, and one pass over the gradients is enough for it.
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+    unusable = torch.stack(norms).square().isfinite().all().logical_not().to(torch.float32)
     start = 0
     for optimiser in optimisers:
         count = len(optimiser.parameters)

@@ -17,7 +17,7 @@ from o3f.data.info import DatasetInfo
 from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
-from o3f.data.rewards import RewardRule
+from o3f.data.rewards import RewardRule, warn_of_far_rewards
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.tasks_once import Rewards, with_rewards
 from o3f.data.verify import Stored, verify_rows
@@ -80,6 +80,7 @@ def read_rows(
         verify_rows(rows, stored, dataset, layout, action_scale)
         for remark in report.remarks():
             warnings.warn(remark, stacklevel=4)
+        warn_of_far_rewards(rows["next", "reward"][:filled], dataset.id)
     if filled < count and not report.dropped_episodes:
         raise RuntimeError(
             f"Dataset '{dataset.id}' states {count} transitions but holds {filled}: it is incomplete. Delete"

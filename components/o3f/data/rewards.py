@@ -14,6 +14,9 @@ import torch
 #: The largest return after scaling by the range, from which on the returns are called narrow.
 NARROW = 4000.0
 
+#: From how many times on a reward is far beyond another one: float32 does not see the smaller one beside it.
+FAR = 2.0**24
+
 Reward = TypeVar("Reward", float, npt.NDArray[np.floating], torch.Tensor)
 
 
@@ -97,3 +100,49 @@ def return_range_scale(episode_returns: Sequence[float] | npt.NDArray[np.floatin
             stacklevel=2,
         )
     return scale
+
+
+def far_rewards(reward: torch.Tensor) -> torch.Tensor:
+    """Mark rewards that lie :data:`FAR` times beyond the rest and are rare (at most a tenth): fill values, faults.
+
+    A goal's reward among zeros is none of them. Rewards that are not finite are always marked.
+
+    Args:
+        reward: of any shape.
+
+    Returns:
+        A mask of that shape.
+
+    Examples:
+        >>> import torch
+        >>> far_rewards(torch.tensor([1.0] * 20 + [-9.97e36])).nonzero().flatten()
+        tensor([20])
+    """
+    size = reward.abs()
+    far = ~size.isfinite()
+    while True:  # once for each cluster of them, and once more
+        largest = size.masked_fill(far, 0.0).amax() if size.numel() else size.sum()
+        beyond = ~far & (size > largest / FAR)
+        rest = ~far & ~beyond
+        if not bool((beyond.sum() * 10 <= rest.sum()) & (size.masked_fill(~rest, 0.0) > 0).any()):
+            return far
+        far = far | beyond
+
+
+def warn_of_far_rewards(reward: torch.Tensor, dataset_id: str) -> None:
+    """Warn of the rewards ``[D, 1]`` of a dataset that :func:`far_rewards` marks.
+
+    Warns:
+        UserWarning: with their number, the first of their rows, and how large the others are.
+    """
+    far = far_rewards(reward).flatten()
+    if bool(far.any()):
+        values = reward.flatten()
+        first = int(far.int().argmax())
+        warnings.warn(
+            f"Dataset '{dataset_id}': {int(far.sum())} of {len(values)} rewards lie many orders of magnitude beyond the"
+            f" rest, the first one {float(values[first]):.4g} in row {first}; the others reach"
+            f" {float(values[~far].abs().amax()):.4g}. A fill value? Updates with them are left out, or swamp all"
+            " others: correct them in the dataset.",
+            stacklevel=5,
+        )

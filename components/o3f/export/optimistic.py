@@ -135,6 +135,11 @@ def _check_parts(actor: OptimisticActor, sampler: Any) -> None:
         if type(part) not in types:
             expected = " or ".join(each.__name__ for each in types)
             raise ConfigError(f"optimistic=true: the run's {name} are {type(part).__name__}, expected {expected}.")
+    if bool((sampler.low < -1).any() | (sampler.high > 1).any()):
+        raise ConfigError(
+            f"optimistic=true: found candidates from {sampler.low.tolist()} to {sampler.high.tolist()}, expected bounds"
+            " within [-1, 1]: a program takes the agent's actions to the environment's units from there."
+        )
     if sampler.centre == "sample_per_candidate":
         raise ConfigError("optimistic=true: found centre=sample_per_candidate, expected sample or mean.")
     if getattr(actor.sampler, "veto", None) is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -13,7 +14,7 @@ from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
 from o3f.modules.calls import acted
-from o3f.modules.candidates import Centre
+from o3f.modules.candidates import Centre, Spread
 
 
 class Bounds(TypedDict):
@@ -61,19 +62,40 @@ def base_action(
     return action
 
 
-def composite_spec(spec: TensorSpec | None, action_key: NestedKey) -> Composite | None:
-    """Return the action's spec under its key, as TorchRL expects of a policy's ``spec``."""
-    return spec if spec is None or isinstance(spec, Composite) else Composite({action_key: spec})
+def spec_of(policy: Any, spec: TensorSpec | None, action_key: NestedKey) -> Composite | None:
+    """Return the action's spec under its key, as TorchRL expects of a policy's ``spec``: given, or the policy's own.
+
+    Args:
+        policy: asked for its attribute ``spec``, a leaf or a composite as of TorchRL's ``ProbabilisticActor``, if
+            ``spec`` is None.
+        spec: the one given, a leaf or a composite.
+        action_key: the action's entry.
+
+    Returns:
+        The spec, None where none is given and the policy has none, or one that is unbounded.
+    """
+    if spec is not None:
+        return spec if isinstance(spec, Composite) else Composite({action_key: spec})
+    own: Any = getattr(policy, "spec", None)
+    leaf = own.get(action_key, None) if isinstance(own, Composite) else own
+    if leaf is None or (leaf.dtype.is_floating_point and not _bounded(leaf)):
+        return None
+    action_bounds(Composite({action_key: leaf}), action_key)  # an action that is no vector of floats is told here
+    return Composite({action_key: leaf})
 
 
-def action_bounds(spec: Composite | None, action_key: NestedKey) -> Bounds:
-    """Return the bounds ``low`` and ``high`` (``[A]``) of a spec's action, -1 and 1 without a spec.
+def _bounded(leaf: Any) -> bool:
+    return isinstance(leaf, Bounded) and bool((leaf.space.low.isfinite() & leaf.space.high.isfinite()).all())
+
+
+def action_bounds(spec: Composite | None, action_key: NestedKey) -> Bounds | None:
+    """Return the bounds ``low`` and ``high`` (``[A]``) of a spec's action, None without a spec.
 
     Raises:
         ValueError: if the spec holds no action, or one that is not a bounded vector of floats.
     """
     if spec is None:
-        return {"low": torch.tensor(-1.0), "high": torch.tensor(1.0)}
+        return None
     leaf = spec.get(action_key, None)
     if not isinstance(leaf, Bounded) or not leaf.dtype.is_floating_point:
         raise ValueError(f"The spec of {action_key!r} must be a bounded vector of floats, got {leaf}.")
@@ -82,3 +104,50 @@ def action_bounds(spec: Composite | None, action_key: NestedKey) -> Bounds:
     if not bool((low.isfinite() & high.isfinite()).all()):
         raise ValueError(f"The bounds of {action_key!r} must be finite, got low={low}, high={high}.")
     return {"low": low, "high": high}
+
+
+def settle_bounds(sampler: nn.Module, spec: Composite | None, action_key: NestedKey) -> None:
+    """Give a sampler that was made without bounds those of the spec; hold one with bounds of its own to them.
+
+    A sampler's own bounds may be narrower than the spec's. Samplers of other classes are asked for ``low`` and
+    ``high`` if they have them.
+
+    Raises:
+        ValueError: if its own bounds are wider, so that an action could be executed that the spec forbids.
+
+    Warns:
+        UserWarning: if neither has bounds: then -1 and 1 are assumed.
+    """
+    bounds = action_bounds(spec, action_key)
+    # A sampler that wraps another one shows the bounds of that one, so all are settled before any is looked at.
+    for part in [part for part in sampler.modules() if getattr(part, "bounds_assumed", False)]:
+        if bounds is None:
+            warn_of_bounds(action_key)
+        else:
+            cast(Spread, part).set_bounds(**bounds)
+    for part in sampler.modules() if bounds is not None else ():
+        if part is sampler or hasattr(part, "bounds_assumed"):
+            _check_within(part, cast(Bounds, bounds), action_key)
+
+
+def warn_of_bounds(action_key: NestedKey) -> None:
+    """Say that -1 and 1 are assumed to be the bounds of actions."""
+    warnings.warn(
+        f"The bounds of {action_key!r} are not known: the policy has no bounded spec and none is given. -1 and 1 are"
+        " assumed. Give the policy a spec (as ProbabilisticActor has), or an actor spec=.",
+        stacklevel=4,
+    )
+
+
+def _check_within(sampler: Any, bounds: Bounds, action_key: NestedKey) -> None:
+    own = [getattr(sampler, name, None) for name in ("low", "high")]
+    if any(each is None for each in own):
+        return
+    low, high = (torch.as_tensor(each) for each in own)
+    wider = (low < bounds["low"].to(low)) | (high > bounds["high"].to(high))
+    if bool(wider.any()):
+        raise ValueError(
+            f"{type(sampler).__name__} draws {action_key!r} from {low.tolist()} to {high.tolist()}, and the spec"
+            f" (given, or the policy's own) has {bounds['low'].tolist()} to {bounds['high'].tolist()}. Leave low and"
+            " high out to take the spec's, give narrower ones, or pass the spec= that is true."
+        )

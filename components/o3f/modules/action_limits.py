@@ -40,8 +40,8 @@ class ActionLimits(TensorDictModuleBase):
     actions of a collector. ``max_displacement`` and ``max_change`` are buffers.
 
     Args:
-        sampler: writes ``"candidates"`` ``[*B, N, A]`` as its only output, within its bounds ``low`` and ``high``
-            (-1 and 1 without such attributes).
+        sampler: writes ``"candidates"`` ``[*B, N, A]`` as its only output, within its bounds ``low`` and ``high``.
+            One without such attributes is held to the bounds of the actor's spec (-1 and 1 outside of an actor).
         max_displacement: d, one number or one per action dimension; None for no limit.
         max_change: r, likewise. Needs ``is_init_key``.
         veto: a function or module; the entries in its attribute ``in_keys``, if it has one, are passed to it.
@@ -56,6 +56,8 @@ class ActionLimits(TensorDictModuleBase):
 
     max_displacement: Tensor | None
     max_change: Tensor | None
+    _low: Tensor
+    _high: Tensor
 
     def __init__(
         self,
@@ -72,8 +74,11 @@ class ActionLimits(TensorDictModuleBase):
             value = None if limit is None else torch.as_tensor(limit, dtype=torch.float32).detach().clone()
             if value is not None and not bool((value >= 0).all()):
                 raise ValueError(f"{name} must not be negative, got {limit}.")
-            self.register_buffer(name, value)
+            self.register_buffer(name, value, persistent=False)
         self.sampler = sampler
+        self.bounds_assumed = not (hasattr(sampler, "low") and hasattr(sampler, "high"))
+        self.register_buffer("_low", torch.tensor(-1.0), persistent=False)
+        self.register_buffer("_high", torch.tensor(1.0), persistent=False)
         self.veto = veto
         (self.action_key,), (self.is_init_key,) = key_list([action_key]), key_list([is_init_key])
         needed = [is_init_key] if max_change is not None else []
@@ -93,6 +98,24 @@ class ActionLimits(TensorDictModuleBase):
         """The sampler's, which the actor asks for."""
         return int(getattr(self.sampler, "num_candidates", 1))
 
+    @property
+    def low(self) -> Tensor:
+        """Lower action bound: the sampler's, or that of the actor's spec."""
+        bound: Tensor = getattr(self.sampler, "low", self._low)
+        return bound
+
+    @property
+    def high(self) -> Tensor:
+        """Upper action bound."""
+        bound: Tensor = getattr(self.sampler, "high", self._high)
+        return bound
+
+    def set_bounds(self, low: Tensor, high: Tensor) -> None:
+        """Hold a sampler that has no bounds to these."""
+        self.register_buffer("_low", low.detach().clone(), persistent=False)
+        self.register_buffer("_high", high.detach().clone(), persistent=False)
+        self.bounds_assumed = False
+
     def choice(self, selector: TensorDictModuleBase | None = None) -> LimitedChoice:
         """Return the selector (default: :class:`~o3f.modules.Argmax`) to give to the actor with these limits."""
         return LimitedChoice(Argmax(self.action_key) if selector is None else selector, self)
@@ -103,8 +126,7 @@ class ActionLimits(TensorDictModuleBase):
         candidates = self.sampler(tensordict).get(self.out_keys[0])
         if base.ndim == candidates.ndim:
             base = base[..., 0, :]
-        low, high = getattr(self.sampler, "low", -1.0), getattr(self.sampler, "high", 1.0)
-        base = base.clamp(low, high).unsqueeze(-2)
+        base = base.clamp(self.low, self.high).unsqueeze(-2)
         limited = torch.cat([candidates, base], -2)
         if self.max_displacement is not None:
             limited = limited.clamp(base - self.max_displacement, base + self.max_displacement)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor, nn
+from torch import Tensor
 
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
@@ -17,7 +17,49 @@ Centre = Literal["sample", "mean", "sample_per_candidate"]
 Numbers: TypeAlias = float | Sequence[float] | Tensor
 
 
-class GaussianCandidates(TensorDictModuleBase):
+class Spread(TensorDictModuleBase):
+    """What samplers of Gaussian noise share: the buffers ``sigma``, ``low`` and ``high``.
+
+    Args:
+        sigma: standard deviation, one number or one per dimension.
+        low: lower bound of actions, likewise; None for -1, or the bounds of the actor that takes the sampler.
+        high: upper bound; None for 1, likewise.
+        clip_margin: distance kept from the bounds.
+
+    Raises:
+        ValueError: if ``sigma`` < 0, one bound alone is given, or no action lies between the bounds.
+    """
+
+    sigma: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, sigma: Numbers, low: Numbers | None, high: Numbers | None, clip_margin: float) -> None:
+        super().__init__()
+        if (low is None) != (high is None):
+            raise ValueError(f"Give both bounds or none, got {low=} and {high=}.")
+        spread = torch.as_tensor(sigma, dtype=torch.float32).detach().clone()
+        if not bool((spread >= 0).all()):
+            raise ValueError(f"sigma must not be negative, got {sigma}.")
+        # Set by whoever makes the sampler, and by schedules: a state loaded must not overwrite it, or the bounds.
+        self.register_buffer("sigma", spread, persistent=False)
+        self.clip_margin = clip_margin
+        self.set_bounds(-1.0 if low is None else low, 1.0 if high is None else high)
+        self.bounds_assumed = low is None
+
+    def set_bounds(self, low: Numbers, high: Numbers) -> None:
+        """Take these bounds, drawn in by ``clip_margin``."""
+        device = self.sigma.device
+        lower, upper = (torch.as_tensor(v, dtype=torch.float32, device=device).detach().clone() for v in (low, high))
+        lower, upper = lower + self.clip_margin, upper - self.clip_margin
+        if self.clip_margin < 0 or not bool((lower < upper).all()):
+            raise ValueError(f"No action lies between {low=} and {high=} with clip_margin={self.clip_margin}.")
+        self.register_buffer("low", lower, persistent=False)
+        self.register_buffer("high", upper, persistent=False)
+        self.bounds_assumed = False
+
+
+class GaussianCandidates(Spread):
     r"""O3F's candidates: Gaussian noise around the policy's action, clipped to the action bounds.
 
     .. math:: c_i = \mathrm{clip}(a + \sigma \epsilon_i), \quad \epsilon_i \sim N(0, I), \quad i = 1..N
@@ -27,7 +69,8 @@ class GaussianCandidates(TensorDictModuleBase):
     (``[*B, N, A]``). The paper does not say whether candidates are clipped; here they are, before they are
     scored, so that what is scored, executed and stored is the same action.
 
-    ``sigma`` is a buffer: change it between steps with ``candidates.sigma.fill_(0.1)``.
+    ``sigma`` is a buffer, and no part of ``state_dict()``: change it between steps with
+    ``candidates.sigma.fill_(0.1)``.
 
     Args:
         num_candidates: N. The default is the paper's, for all its tasks.
@@ -38,8 +81,9 @@ class GaussianCandidates(TensorDictModuleBase):
             for each candidate.
         include_base: leave candidate 0 without noise, so that the executed action never scores lower than
             the policy's (where ``clip_margin`` does not move that one). Off, as in the paper.
-        low: lower action bound, one number or one per dimension.
-        high: upper action bound.
+        low: lower action bound, one number or one per dimension. By default that of the action's spec, which the
+            actor that takes the sampler knows; -1 outside of an actor.
+        high: upper action bound, by default likewise, or 1. Bounds given hold; they may not be wider than the spec's.
         clip_margin: distance kept from the bounds, where the log-probability of tanh policies explodes.
         generator: source of the noise, see :class:`~o3f.modules.NoiseSource`.
         action_key: the centre's entry.
@@ -57,10 +101,6 @@ class GaussianCandidates(TensorDictModuleBase):
         torch.Size([3, 10, 2])
     """
 
-    sigma: Tensor
-    low: Tensor
-    high: Tensor
-
     def __init__(
         self,
         num_candidates: int = 100,
@@ -68,14 +108,14 @@ class GaussianCandidates(TensorDictModuleBase):
         *,
         centre: Centre = "sample",
         include_base: bool = False,
-        low: float | Sequence[float] | Tensor = -1.0,
-        high: float | Sequence[float] | Tensor = 1.0,
+        low: Numbers | None = None,
+        high: Numbers | None = None,
         clip_margin: float = 0.0,
         generator: torch.Generator | None = None,
         action_key: NestedKey = "action",
         out_key: NestedKey = "candidates",
     ) -> None:
-        super().__init__()
+        super().__init__(sigma, low, high, clip_margin)
         if num_candidates < 1:
             raise ValueError(f"num_candidates must be at least 1, got {num_candidates}.")
         if centre not in get_args(Centre):
@@ -86,7 +126,6 @@ class GaussianCandidates(TensorDictModuleBase):
         self.centre: Centre = centre
         self.include_base = include_base
         self.noise = NoiseSource(generator)
-        register_spread(self, sigma, low, high, clip_margin)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates around the action in ``tensordict``."""
@@ -98,22 +137,6 @@ class GaussianCandidates(TensorDictModuleBase):
         if self.include_base:
             offset[..., 0, :] = 0.0
         return tensordict.set(self.out_keys[0], (centre + offset).clamp(self.low, self.high))
-
-
-def register_spread(module: nn.Module, sigma: Numbers, low: Numbers, high: Numbers, clip_margin: float) -> None:
-    """Give a sampler the buffers ``sigma``, ``low`` and ``high``, the bounds drawn in by ``clip_margin``.
-
-    Raises:
-        ValueError: if ``sigma`` < 0 or no action lies between the bounds.
-    """
-    spread, lower, upper = (torch.as_tensor(v, dtype=torch.float32).detach().clone() for v in (sigma, low, high))
-    lower, upper = lower + clip_margin, upper - clip_margin
-    if not bool((spread >= 0).all()):
-        raise ValueError(f"sigma must not be negative, got {sigma}.")
-    if clip_margin < 0 or not bool((lower < upper).all()):
-        raise ValueError(f"No action lies between {low=} and {high=} with {clip_margin=}.")
-    for name, value in {"sigma": spread, "low": lower, "high": upper}.items():
-        module.register_buffer(name, value)
 
 
 class MixedCandidates(TensorDictModuleBase):

@@ -125,6 +125,7 @@ class EnsembleQValue(TensorDictModuleBase):
             inputs: observations and actions, in the order of ``in_keys``.
             members: indices ``[k]`` of the critics to evaluate, the others cost nothing; None is all (k = m).
         """
+        inputs = inputs.to(self.weights[0].dtype)  # a policy with a float32 spec writes float32 whatever its own type
         if self.normaliser is not None:
             inputs = self.normaliser(inputs)
         batch = inputs.shape[:-1]

@@ -63,6 +63,11 @@ class TanhMeanGaussian(nn.Module):
         self.log_std_bounds = log_std_bounds
         self.log_std_rule: LogStdRule = log_std_rule
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the spread back to that of the start; the layers draw their weights themselves."""
+        self.log_std.zero_()
+
     def bounded_log_std(self) -> Tensor:
         """Return the logarithm of the standard deviation, ``[A]``."""
         low, high = self.log_std_bounds

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
-from tensordict.nn import TensorDictModule, TensorDictModuleBase
+from tensordict.nn import TensorDictModule
 from torch import Tensor
 
-from o3f.modules.candidates import Centre, register_spread
+from o3f.modules.candidates import Centre, Numbers, Spread
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
 
 
-class LatentCandidates(TensorDictModuleBase):
+class LatentCandidates(Spread):
     r"""Candidates decoded from Gaussian noise around the policy's latent, clipped to the action bounds.
 
     .. math::
@@ -25,7 +25,8 @@ class LatentCandidates(TensorDictModuleBase):
     noise to the action (:class:`~o3f.modules.GaussianCandidates`): here candidates stay among the actions
     that the decoder learnt from the data. Reads the decoder's inputs (``observation`` ``[*B, O]`` and
     ``latent_key`` ``[*B, Z]``, written by :class:`~o3f.modules.LatentPolicy`), writes ``out_key``
-    (``[*B, N, A]``). ``sigma`` is a buffer: change it between steps with ``candidates.sigma.fill_(0.1)``.
+    (``[*B, N, A]``). ``sigma`` is a buffer, and no part of ``state_dict()``: change it between steps with
+    ``candidates.sigma.fill_(0.1)``.
 
     Args:
         decoder: from state and latent to action; LAPO acts with its target decoder.
@@ -34,8 +35,9 @@ class LatentCandidates(TensorDictModuleBase):
             latent: where the decoder is well trained, the data are about N(0, 1). The default is ours.
         max_latent: L. The default is LAPO's.
         include_base: leave candidate 0 without noise: the policy's own action.
-        low: lower action bound, one number or one per dimension.
-        high: upper action bound.
+        low: lower action bound, one number or one per dimension. By default that of the action's spec, which the
+            actor that takes the sampler knows; -1 outside of an actor.
+        high: upper action bound, by default likewise, or 1. Bounds given hold; they may not be wider than the spec's.
         clip_margin: distance kept from the bounds.
         generator: source of the noise, see :class:`~o3f.modules.NoiseSource`.
         latent_key: the latent's entry.
@@ -56,9 +58,6 @@ class LatentCandidates(TensorDictModuleBase):
     """
 
     centre: Centre = "sample"
-    sigma: Tensor
-    low: Tensor
-    high: Tensor
 
     def __init__(
         self,
@@ -68,14 +67,14 @@ class LatentCandidates(TensorDictModuleBase):
         *,
         max_latent: float = 2.0,
         include_base: bool = False,
-        low: float | Sequence[float] | Tensor = -1.0,
-        high: float | Sequence[float] | Tensor = 1.0,
+        low: Numbers | None = None,
+        high: Numbers | None = None,
         clip_margin: float = 0.0,
         generator: torch.Generator | None = None,
         latent_key: NestedKey = "latent",
         out_key: NestedKey = "candidates",
     ) -> None:
-        super().__init__()
+        super().__init__(sigma, low, high, clip_margin)
         self.in_keys = key_list(decoder.in_keys)
         self.out_keys = key_list([out_key])
         (self.latent_key,) = key_list([latent_key])
@@ -90,7 +89,6 @@ class LatentCandidates(TensorDictModuleBase):
         self.max_latent = max_latent
         self.include_base = include_base
         self.noise = NoiseSource(generator)
-        register_spread(self, sigma, low, high, clip_margin)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates around the latent in ``tensordict``."""

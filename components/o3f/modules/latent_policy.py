@@ -10,7 +10,7 @@ from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor
 from torchrl.data import Bounded, Composite, TensorSpec
 
-from o3f.modules.acting import action_bounds, composite_spec
+from o3f.modules.acting import action_bounds, spec_of
 from o3f.modules.keys import key_list
 from o3f.modules.latent_networks import latent_actor, latent_decoder
 from o3f.modules.mlp import Init
@@ -54,8 +54,10 @@ class LatentPolicy(TensorDictModuleBase):
         self.actor = actor
         self.decoder = decoder
         (self.action_key,) = key_list(decoder.out_keys[-1:])
-        self._spec = composite_spec(spec, self.action_key)
+        self._spec = spec_of(None, spec, self.action_key)
         bounds = action_bounds(self._spec, self.action_key)
+        if bounds is None:
+            raise ValueError("LatentPolicy needs the action's bounded spec, got None: its decoder is not bounded.")
         self.register_buffer("low", bounds["low"].clone())
         self.register_buffer("high", bounds["high"].clone())
         states = [key for key in decoder.in_keys if key not in actor.out_keys]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -80,7 +81,43 @@ def mlp(
     return nn.Sequential(*layers, _linear(sizes[-2], sizes[-1], init, device))
 
 
-def _linear(fan_in: int, width: int, init: Init, device: torch.device | str | None) -> nn.Linear:
-    linear = nn.Linear(fan_in, width, device=device)
+class Linear(nn.Linear):
+    """A linear layer that is drawn anew as it was drawn first: ``init``, see :func:`initialise_`."""
+
+    init: Init = "default"
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        if self.init == "default":
+            super().reset_parameters()
+        else:
+            initialise_(self.weight, self.bias, self.in_features, self.init)
+
+
+def reset_(module: nn.Module) -> None:
+    """Draw all weights of a module anew, in place, by the ``reset_parameters`` of its parts.
+
+    Inner parts come first, so that what a network says of its own layers holds.
+
+    Warns:
+        UserWarning: of Parameters that no part draws; they stay as they are.
+    """
+    drawn: set[int] = set()
+    for part in reversed(list(module.modules())):
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
+            drawn.update(id(parameter) for parameter in part.parameters())
+    kept = [name for name, parameter in module.named_parameters() if id(parameter) not in drawn]
+    if kept:
+        warnings.warn(
+            f"The parameters {kept} of {type(module).__name__} cannot be drawn anew and stay as they are: give the"
+            " module that holds them a reset_parameters().",
+            stacklevel=3,
+        )
+
+
+def _linear(fan_in: int, width: int, init: Init, device: torch.device | str | None) -> Linear:
+    linear = Linear(fan_in, width, device=device)
+    linear.init = init
     initialise_(linear.weight, linear.bias, fan_in, init)
     return linear

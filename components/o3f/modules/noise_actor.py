@@ -12,7 +12,7 @@ from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
 from torchrl.data import Composite, TensorSpec
 
-from o3f.modules.acting import action_bounds, base_action, composite_spec, evaluating, exploring
+from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
 from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.keys import key_list
 
@@ -30,12 +30,15 @@ class GaussianNoiseActor(TensorDictModuleBase):
             O3F's candidates.
         centre: add the noise to the policy's ``"sample"`` or to its deterministic action (``"mean"``).
         clip_margin: distance kept from the action bounds.
-        spec: the action's spec; its bounds clip the action (default: -1 and 1).
+        spec: the action's spec, whose bounds clip the action; by default the policy's own, its attribute ``spec``.
         generator: source of the noise, see :class:`~o3f.modules.NoiseSource`.
         action_key: the action's entry.
 
     Raises:
         ValueError: if ``policy`` does not write ``action_key``, ``spec`` is not bounded, or ``sigma`` < 0.
+
+    Warns:
+        UserWarning: if neither spec nor policy has bounds: then -1 and 1 are assumed.
     """
 
     def __init__(
@@ -53,17 +56,17 @@ class GaussianNoiseActor(TensorDictModuleBase):
         (self.action_key,) = key_list([action_key])
         if self.action_key not in policy.out_keys:
             raise ValueError(f"The policy must write {action_key!r}, but its out_keys are {policy.out_keys}.")
-        self._spec = composite_spec(spec, action_key)
+        self._spec = spec_of(policy, spec, self.action_key)
         self.policy = policy
         self.sampler = GaussianCandidates(
             1,
             sigma,
             centre=centre,
-            **action_bounds(self._spec, action_key),
             clip_margin=clip_margin,
             generator=generator,
             action_key=action_key,
         )
+        settle_bounds(self.sampler, self._spec, self.action_key)
         self.in_keys = key_list(policy.in_keys)
         self.out_keys = [self.action_key]
 
@@ -89,7 +92,7 @@ class GaussianNoiseActor(TensorDictModuleBase):
 
     @property
     def spec(self) -> Composite | None:
-        """The spec of the action, if one was given."""
+        """The spec of the action: the one given, or the policy's own; None if neither is bounded."""
         return self._spec
 
     @dispatch(auto_batch_size=False)

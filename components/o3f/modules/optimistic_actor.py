@@ -11,7 +11,7 @@ from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
 from torchrl.data import Composite, TensorSpec
 
-from o3f.modules.acting import action_bounds, base_action, composite_spec, evaluating, exploring
+from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
 from o3f.modules.calls import candidate_values
 from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.keys import key_list
@@ -34,6 +34,10 @@ class OptimisticActor(TensorDictModuleBase):
     otherwise. It reads what its parts read and writes the action alone, for any key names and batch shape.
     Policy and critics are evaluated in evaluation mode, whatever their mode is.
 
+    Its ``state_dict()`` holds the networks and the generators. Settings (``sigma``, ``omega``, bounds, limits) are
+    buffers that move with it and that schedules change, but whoever builds the actor gives them: loading a state
+    leaves them as they are.
+
     The three parts can be replaced: ``sampler`` (action to candidates ``[*B, N, A]``), ``scorer`` (values
     ``[*B, N, m]`` to scores ``[*B, N]``) and ``selector`` (scores to action ``[*B, A]``). Scoring takes at
     most ``chunk_size`` (state, candidate) pairs at a time, so beyond inputs and values it needs about
@@ -47,10 +51,12 @@ class OptimisticActor(TensorDictModuleBase):
         num_candidates: N, by default 100 (the paper's).
         sigma: spread of the candidates, by default 0.2 (the paper's for locomotion; elsewhere it uses 0.05).
         omega: weight of the critics' disagreement, by default 0.0 (the paper's).
-        sampler: replaces :class:`~o3f.modules.GaussianCandidates`.
+        sampler: replaces :class:`~o3f.modules.GaussianCandidates`. Bounds it was given (``low``, ``high``) hold; one
+            made without bounds takes those of the spec.
         scorer: replaces :class:`~o3f.modules.UpperConfidenceBound`.
         selector: replaces :class:`~o3f.modules.Argmax`.
-        spec: the action's spec; its bounds clip the candidates (default: -1 and 1).
+        spec: the action's spec, whose bounds clip the candidates. By default the policy's own, its attribute ``spec``
+            (a leaf or a composite, as a ``ProbabilisticActor`` has it).
         generator: source of the candidates' noise, see :class:`~o3f.modules.NoiseSource`. The policy's own
             sample always comes from torch's global stream.
         return_candidates: also write ``"candidates"``, ``"candidate_values"`` (if the scorer reads them) and
@@ -62,7 +68,11 @@ class OptimisticActor(TensorDictModuleBase):
 
     Raises:
         ValueError: if a part and an argument that belongs to it are both given, a part does not write what
-            the next one reads, ``spec`` is not bounded, or an argument is out of its range.
+            the next one reads, ``spec`` is not bounded, the sampler's bounds are wider than the spec's, or an
+            argument is out of its range.
+
+    Warns:
+        UserWarning: if neither spec nor policy nor sampler has bounds: then -1 and 1 are assumed.
 
     Examples:
         >>> import torch
@@ -98,15 +108,15 @@ class OptimisticActor(TensorDictModuleBase):
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
         (self.action_key,) = key_list([action_key])
-        self._spec = composite_spec(spec, action_key)
+        self._spec = spec_of(policy, spec, self.action_key)
         if sampler is None:
             sampler = GaussianCandidates(
                 100 if num_candidates is None else num_candidates,
                 0.2 if sigma is None else sigma,
-                **action_bounds(self._spec, action_key),
                 generator=generator,
                 action_key=action_key,
             )
+        settle_bounds(sampler, self._spec, self.action_key)
         self.policy = policy
         self.critic = critic
         self.sampler = sampler
@@ -144,7 +154,7 @@ class OptimisticActor(TensorDictModuleBase):
 
     @property
     def spec(self) -> Composite | None:
-        """The spec of the action, if one was given."""
+        """The spec of the action: the one given, or the policy's own; None if neither is bounded."""
         return self._spec
 
     @dispatch(auto_batch_size=False)

@@ -53,7 +53,7 @@ class UpperConfidenceBound(TensorDictModuleBase):
         super().__init__()
         self.in_keys = ["candidate_values"]
         self.out_keys = ["scores"]
-        self.register_buffer("omega", torch.tensor(float(omega)))
+        self.register_buffer("omega", torch.tensor(float(omega)), persistent=False)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the scores."""

@@ -21,7 +21,8 @@ class Argmax(TensorDictModuleBase):
         action_key: entry to write.
 
     Raises:
-        RuntimeError: at the call, if all candidates of a state have NaN scores.
+        RuntimeError: at the call, on a CPU, if all candidates of a state have NaN scores. On a GPU, which would have to
+            be waited for, and compiled, the action is NaN then.
     """
 
     def __init__(self, action_key: NestedKey = "action") -> None:
@@ -53,7 +54,7 @@ class Softmax(TensorDictModuleBase):
 
     Raises:
         ValueError: if ``temperature`` is negative.
-        RuntimeError: at the call, if all candidates of a state have NaN scores.
+        RuntimeError: as :class:`Argmax`.
     """
 
     temperature: Tensor
@@ -71,7 +72,7 @@ class Softmax(TensorDictModuleBase):
         self.in_keys = ["candidates", "scores"]
         self.out_keys = key_list([action_key])
         self.noise = NoiseSource(generator)
-        self.register_buffer("temperature", torch.tensor(float(temperature)))
+        self.register_buffer("temperature", torch.tensor(float(temperature)), persistent=False)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the action."""
@@ -82,13 +83,15 @@ class Softmax(TensorDictModuleBase):
 
 
 def _take_best(candidates: Tensor, scores: Tensor) -> Tensor:
-    """The candidate ``[*B, A]`` of the highest score that is not NaN, the first on ties."""
+    """The candidate ``[*B, A]`` of the highest score that is not NaN, the first on ties; NaN where all scores are."""
     best = torch.where(scores.isnan(), -torch.inf, scores).amax(-1, keepdim=True)
     is_best = scores == best
-    if not bool(is_best.any(-1).all()):
+    known = is_best.any(-1, keepdim=True)
+    # To look at it costs nothing on a CPU, and waits for a GPU in every step; there the NaN tells.
+    if not torch.compiler.is_compiling() and known.device.type == "cpu" and not bool(known.all()):
         raise RuntimeError(
             "Every candidate of a state has the score NaN. Check the observation for non-finite entries, "
             "then the critics' and the policy's weights: training has probably diverged."
         )
     index = is_best.int().argmax(-1, keepdim=True).unsqueeze(-1)
-    return candidates.take_along_dim(index, -2).squeeze(-2)
+    return torch.where(known, candidates.take_along_dim(index, -2).squeeze(-2), torch.nan)

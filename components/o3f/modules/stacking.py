@@ -14,6 +14,7 @@ from torchrl.modules import MLP, ValueOperator
 
 from o3f.modules.ensemble import EnsembleQValue
 from o3f.modules.keys import key_list
+from o3f.modules.mlp import Linear, reset_
 
 
 def stack_critics(critics: Sequence[TensorDictModule]) -> EnsembleQValue | GenericEnsemble:
@@ -79,7 +80,7 @@ def _is_plain(layers: list[nn.Module]) -> bool:
     normed = len(layers) > 1 and type(layers[1]) is nn.LayerNorm
     block = [nn.Linear, nn.LayerNorm, nn.ReLU] if normed else [nn.Linear, nn.ReLU]
     expected = block * (len(layers) // len(block)) + [nn.Linear]
-    if [type(layer) for layer in layers] != expected:
+    if [nn.Linear if type(layer) is Linear else type(layer) for layer in layers] != expected:
         return False
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
     norms = [layer for layer in layers if isinstance(layer, nn.LayerNorm)]
@@ -128,12 +129,22 @@ class GenericEnsemble(TensorDictModuleBase):
         # Hidden from torch: only its code is used, its own weights must appear in no state_dict or optimiser.
         self.__dict__["_critic"] = copy.deepcopy(critics[0])
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, each critic independently, by the ``reset_parameters`` of its parts."""
+        for member in range(self.num_critics):
+            fresh = copy.deepcopy(self._critic)
+            reset_(fresh)
+            for key, value in TensorDict.from_module(fresh).items(True, True):
+                if isinstance(value, nn.Parameter):
+                    self.params.data.get(key)[member].copy_(value)
+
     @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the critics' values of the actions in ``tensordict``."""
         if self._critic.training != self.training:
             self._critic.train(self.training)
-        inputs = tensordict.select(*self.in_keys)
+        inputs = self._as_trained(tensordict.select(*self.in_keys))
         values = torch.vmap(self._value, (None, 0), randomness="different")(inputs, self.params)
         if values.shape[1:] != (*tensordict.batch_size, 1):
             raise ValueError(
@@ -141,6 +152,13 @@ class GenericEnsemble(TensorDictModuleBase):
                 f"{[*tensordict.batch_size, 1]}, got {list(values.shape[1:])}."
             )
         return tensordict.set(self.out_keys[0], values.squeeze(-1).movedim(0, -1))
+
+    def _as_trained(self, inputs: TensorDictBase) -> TensorDictBase:
+        """The inputs in the floating type of the weights, which a policy's action need not have."""
+        dtype = next((value.dtype for value in self.params.parameters()), None)
+        if dtype is None or all(value.dtype == dtype for value in inputs.values(True, True)):
+            return inputs
+        return inputs.apply(lambda value: value.to(dtype) if value.is_floating_point() else value)
 
     def _value(self, inputs: TensorDictBase, params: TensorDictBase) -> Tensor:
         with params.to_module(self._critic, preserve_module_state=False):

@@ -19,6 +19,7 @@ from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import Aggregation, aggregate_critics, draw_members
+from o3f.objectives.torchrl_arguments import take_torchrl_arguments
 
 Critics: TypeAlias = EnsembleQValue | GenericEnsemble
 Distance: TypeAlias = Literal["l2", "l1", "smooth_l1"]
@@ -36,23 +37,27 @@ class ActorCriticLoss(BoundLoss):
     Args:
         actor_network: the policy, with ``get_dist``.
         qvalue_network: one :class:`~o3f.modules.EnsembleQValue` (its Parameters are shared), a list of
-            modules that write ``[*B, 1]`` (stacked into a new ensemble), or one such module to copy.
+            modules that write ``[*B, 1]`` (stacked into a new ensemble), or one such module to copy. Those
+            that are copied may share no layers with another network.
         num_qvalue_nets: m, needed only with one module to copy (then 2 by default).
         loss_function: ``"l2"``, ``"l1"`` or ``"smooth_l1"``.
         aggregation: one value out of m critics, see :func:`~o3f.objectives.aggregate_critics`.
         subset_size: members that ``aggregation="subset"`` draws (REDQ: 2).
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        reduction: ``"mean"`` (None is the same, as in TorchRL), ``"sum"`` or ``"none"``.
         separate_losses: where the critics share layers with the policy, let only the policy's loss train these.
         generator: source of the subsets, saved in ``state_dict``; ``None`` for torch's global stream.
+        **torchrl: arguments of TorchRL's losses that ask for what is done anyway; the others are refused by name, see
+            :mod:`o3f.objectives.torchrl_arguments`.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range, or asks for what TorchRL does and this does not.
     """
 
     @dataclass
     class _AcceptedKeys(LossModule._AcceptedKeys):
         action: NestedKey = "action"
         value: NestedKey = "state_value"
+        log_prob: NestedKey = "action_log_prob"  # neither read nor written, as in TorchRL 0.14: set_keys takes it
         priority: NestedKey = "td_error"
         priority_weight: NestedKey = "priority_weight"
         state_action_value: NestedKey = "state_action_value"
@@ -80,18 +85,20 @@ class ActorCriticLoss(BoundLoss):
         loss_function: Distance = "l2",
         aggregation: Aggregation = "min",
         subset_size: int = 2,
-        reduction: Literal["mean", "sum", "none"] = "mean",
+        reduction: Literal["mean", "sum", "none"] | None = "mean",
         separate_losses: bool = False,
         generator: torch.Generator | None = None,
+        **torchrl: Any,
     ) -> None:
         super().__init__()
-        critic = critic_ensemble(qvalue_network, num_qvalue_nets)
+        take_torchrl_arguments(self, torchrl)
+        critic = critic_ensemble(qvalue_network, num_qvalue_nets, [actor_network])
         # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
         self.loss_function = loss_function
         self.aggregation: Aggregation = aggregation
         self.subset_size = subset_size
-        self.reduction = reduction
+        self.reduction = reduction or "mean"
         self.subset_source = NoiseSource(generator)
         self._add_network("actor_network", actor_network)
         frozen = [*actor_network.parameters()] if separate_losses else []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -26,7 +26,8 @@ from o3f.objectives.functional import Weighting, awac_weights
 class AWACLoss(ActorCriticLoss):
     """The two losses of AWAC over m critics: no value network, no entropy.
 
-    ``weighting="softmax"`` is d3rlpy's form: weights of mean 1 over the batch. Its loss is the *sum* over the
+    ``weighting="softmax"`` is d3rlpy's form: weights of mean 1 over the batch (over its rows that are no padding,
+    where it has a mask). Its loss is the *sum* over the
     batch, ours (with ``reduction="mean"``) the mean, B times smaller, which matters only beside a weight decay.
     ``"exp"`` is CORL's form, ``min(exp(A / λ), 100)`` and the mean. Neither comes from the paper, which
     leaves the normalisation open.
@@ -40,7 +41,7 @@ class AWACLoss(ActorCriticLoss):
         lam: λ, positive: the smaller, the greedier. A buffer, set in place (``loss.lam = 0.5``).
         weighting: ``"softmax"`` or ``"exp"``, see :func:`~o3f.objectives.awac_weights`.
         **kwargs: ``num_qvalue_nets``, ``loss_function``, ``aggregation``, ``subset_size``, ``reduction``,
-            ``separate_losses`` and ``generator`` of the same class.
+            ``separate_losses``, ``generator`` and TorchRL's arguments of the same class.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -121,7 +122,8 @@ class AWACLoss(ActorCriticLoss):
                 f"The policy's log-probability has shape {list(log_prob.shape)} and the advantage "
                 f"{list(advantage.shape)}; expected one number per action, as of an Independent distribution."
             )
-        loss = -awac_weights(advantage, self.lam, self.weighting) * log_prob
+        weights = awac_weights(advantage, self.lam, self.weighting, self._valid(tensordict, advantage))
+        loss = -weights * log_prob
         return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
 
     @dispatch()
@@ -133,5 +135,4 @@ class AWACLoss(ActorCriticLoss):
         loss_qvalue, info = self.qvalue_loss(tensordict)
         loss_actor, _ = self.actor_loss(tensordict)
         tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
-        batch_size = tensordict.batch_size if self.reduction == "none" else []
-        return TensorDict({"loss_actor": loss_actor, "loss_qvalue": loss_qvalue}, batch_size=batch_size)
+        return self._joined(tensordict, {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue}, {})

@@ -8,13 +8,14 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from tensordict import NestedKey, TensorDictBase, TensorDictParams
+from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
 from o3f.modules.keys import key_list
+from o3f.modules.mlp import reset_
 from o3f.modules.normalisation import fit_normalisers
 
 
@@ -30,6 +31,7 @@ class BoundLoss(LossModule):
     default_value_estimator = ValueEstimators.TD0
     SUPPORTED_VALUE_ESTIMATORS = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
     _in_keys: list[Any] | None = None
+    scalar_output_mode: str | None = None
 
     def _add_network(
         self,
@@ -79,6 +81,23 @@ class BoundLoss(LossModule):
         """
         for name in self._bound_networks():
             fit_normalisers(self.__dict__[name], rows)
+
+    @torch.no_grad()
+    def reset_parameters_recursive(self) -> None:
+        """Begin again: draw all networks anew, put learned coefficients back, and set targets to their networks.
+
+        TorchRL's draws targets on their own, so that a target says something else than its network; here they begin
+        equal, as in a loss that was just made.
+        """
+        for name in self._bound_networks():
+            if not name.startswith("target_"):
+                reset_(self.__dict__[name])
+        for name in self._bound_networks():
+            params, target = self._modules[f"{name}_params"], self._modules.get(f"target_{name}_params")
+            if params is not None and target is not None:
+                held = dict(target.named_buffers())
+                for key, value in params.named_parameters():
+                    held[key].copy_(value)
 
     def _bound_networks(self) -> list[str]:
         """The names of the networks, targets among them, that were joined with their parameters."""
@@ -149,6 +168,39 @@ class BoundLoss(LossModule):
                 **{"device": self._default_device, **(options or {})},
             )
         return self
+
+    def _valid(self, tensordict: TensorDictBase, like: Tensor) -> Tensor | None:
+        """The mask that the losses are reduced with, in the shape of ``like``: true where a row is no padding.
+
+        It is the conjunction of those that TorchRL looks for (:attr:`loss_mask_key`), None where there is none.
+        """
+        mask: Tensor | None = None
+        for key in self._loss_mask_keys():
+            found = tensordict.get(key, None)
+            if found is not None:
+                found = self._expand_loss_mask(found, like)
+                mask = found if mask is None else mask & found
+        return mask
+
+    def _joined(self, tensordict: TensorDictBase, losses: dict[str, Tensor], figures: dict[str, Tensor]) -> TensorDict:
+        """Losses and ``figures`` (of each element, or one for all) as the loss's output.
+
+        Without a reduction the figures are told of each element, too, unless ``scalar_output_mode`` says otherwise, as
+        in TorchRL: ``"exclude"`` leaves them out, ``"non_tensor"`` writes their means as non-tensor data.
+        """
+        if self.reduction != "none":
+            return TensorDict({**losses, **{name: value.mean() for name, value in figures.items()}})
+        if self.scalar_output_mode is None:
+            shape = next(iter(losses.values())).shape
+            losses = {**losses, **{name: value.expand(shape) for name, value in figures.items()}}
+        output = TensorDict(losses, batch_size=tensordict.batch_size)
+        if self.scalar_output_mode == "non_tensor":
+            for name, value in figures.items():
+                output.set_non_tensor(name, value.mean())
+        return output
+
+    def _make_vmap(self) -> None:
+        """Nothing: there is no vmap to make anew, :meth:`set_vmap_randomness` has nothing to change."""
 
     def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
         """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""

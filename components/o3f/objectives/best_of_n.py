@@ -15,7 +15,7 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.modules import LatentPolicy, OptimisticActor
-from o3f.modules.acting import evaluating
+from o3f.modules.acting import action_bounds, evaluating
 from o3f.objectives.functional import Aggregation, aggregate_critics
 
 
@@ -72,8 +72,8 @@ class DistillationLoss:
         policy: the policy to train.
         actor: chooses the action.
         weight: w, at least 0.
-        margin: distance that the chosen action keeps from -1 and 1, where the density of a tanh policy is not
-            finite.
+        margin: distance that the chosen action keeps from the bounds of the actor's spec (-1 and 1 without one), where
+            the density of a tanh policy is not finite; in units of half their distance.
 
     Raises:
         ValueError: if ``weight`` is negative.
@@ -96,13 +96,21 @@ class DistillationLoss:
         states = batch.select(*self.policy.in_keys)
         policy: Any = self.policy
         if hasattr(policy, "get_dist"):
-            loss = -policy.get_dist(states).log_prob(chosen.clamp(self.margin - 1, 1 - self.margin))
+            loss = -policy.get_dist(states).log_prob(chosen.clamp(*self._inner_bounds(chosen)))
         elif isinstance(policy, LatentPolicy):
             loss = (policy.decoder(policy.actor(states)).get(key) - chosen).square().sum(-1)
         else:
             loss = (policy(states).get(key) - chosen).square().sum(-1)
         weighted: Tensor = self.weight * loss.mean()
         return weighted
+
+    def _inner_bounds(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The bounds ``[A]``, drawn in by the margin."""
+        bounds = action_bounds(self.actor.spec, self.actor.action_key)
+        one = action.new_ones(())
+        low, high = (-one, one) if bounds is None else (bounds["low"].to(action), bounds["high"].to(action))
+        centre, half = (high + low) / 2, (high - low) / 2 * (1 - self.margin)
+        return centre - half, centre + half
 
 
 @torch.no_grad()

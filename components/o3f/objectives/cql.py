@@ -2,7 +2,7 @@
 
 To the losses of :mod:`o3f.objectives.sac` it adds a term that pushes down the critics' values of proposed
 actions and up those of the data. With w = ``conservative_weight``, τ = ``lagrange_threshold``, A actions,
-n = ``num_random`` and 3 n proposals a_i of density p(a_i), n each from π(s), π(s') and uniform:
+n = ``num_random`` and 3 n proposals a_i of density p(a_i), n each from π(s), π(s') and uniform within bounds:
 
     gap_j       = log Σ_i exp(Q_j(s, a_i) - log p(a_i)) - Q_j(s, a)
     loss_qvalue = mean Σ_j distance(Q_j(s, a), r + γ (1 - terminated) V(s')) + α' reduce_j excess_j
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.distributions.utils import sample_and_log_prob
 
+from o3f.modules.acting import action_bounds, spec_of, warn_of_bounds
 from o3f.modules.keys import key_list
 from o3f.objectives.actor_critic import Critics
 from o3f.objectives.functional import Lagrange, conservative_gap, weighted_gap
@@ -72,6 +73,8 @@ class CQLLoss(SACLoss):
     _schedulable_buffers = frozenset({"conservative_weight", "lagrange_threshold", "target_entropy"})
     conservative_weight: Tensor
     lagrange_threshold: Tensor
+    _low: Tensor
+    _width: Tensor
 
     def __init__(
         self,
@@ -103,12 +106,36 @@ class CQLLoss(SACLoss):
         self.num_random = num_random
         self.gap_reduction: GapReduction = gap_reduction
         self.backup: Backup = backup
+        self._take_bounds()
         device = self._default_device
         self.register_coeff_buffer("conservative_weight", float(conservative_weight), device=device)
         self.register_coeff_buffer("lagrange_threshold", float(lagrange_threshold), device=device)
         if lagrange is not None:
             self.log_multiplier = nn.Parameter(torch.tensor(0.0, device=device))
             self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "loss_lagrange", "alpha", "entropy"]
+
+    @torch.no_grad()
+    def reset_parameters_recursive(self) -> None:
+        """As in soft actor-critic; the multiplier goes back to 1."""
+        super().reset_parameters_recursive()
+        if self.lagrange is not None:
+            self.log_multiplier.zero_()
+
+    def _take_bounds(self) -> None:
+        """Remember where actions lie, for the uniform proposals."""
+        key = self.tensor_keys.action
+        bounds = action_bounds(spec_of(self.actor_network, None, key), key)
+        if bounds is None:
+            warn_of_bounds(key)
+            bounds = {"low": torch.tensor(-1.0), "high": torch.tensor(1.0)}
+        low, width = bounds["low"], bounds["high"] - bounds["low"]
+        self._log_widths: list[float] = [math.log(each) for each in width.flatten().tolist()]
+        self.register_buffer("_low", low.to(self._default_device), persistent=False)
+        self.register_buffer("_width", width.to(self._default_device), persistent=False)
+
+    def _log_density(self, size: int) -> float:
+        """Logarithm of the density of ``size`` uniform components."""
+        return -sum(self._log_widths) if len(self._log_widths) > 1 else -size * self._log_widths[0]
 
     @property
     def multiplier(self) -> Tensor:
@@ -131,7 +158,8 @@ class CQLLoss(SACLoss):
     def propose(self, tensordict: TensorDictBase) -> Proposals:
         """Draw actions ``[*B, 3 n, A]`` and the logarithms of their densities ``[*B, 3 n]``.
 
-        The first 2 n are drawn from π(s) and π(s') by turns, the last n uniformly in [-1, 1].
+        The first 2 n are drawn from π(s) and π(s') by turns, the last n uniformly within the bounds of the policy's
+        spec, or in [-1, 1] where it has none.
         """
         keys = key_list(self.actor_network.in_keys)
         rows = (tensordict, tensordict.get("next"))
@@ -140,8 +168,8 @@ class CQLLoss(SACLoss):
         drawn: tuple[Any, Any] = sample_and_log_prob(self._distribution(both), (self.num_random,))
         action, log_prob = drawn[0].flatten(0, 1).movedim(0, -2), drawn[1].flatten(0, 1).movedim(0, -1)
         size, shape = action.shape[-1], (*tensordict.batch_size, self.num_random)
-        uniform = 2 * torch.rand(*shape, size, dtype=action.dtype, device=action.device) - 1
-        density = log_prob.new_full(shape, -size * math.log(2.0))
+        uniform = self._width * torch.rand(*shape, size, dtype=action.dtype, device=action.device) + self._low
+        density = log_prob.new_full(shape, self._log_density(size))
         return torch.cat([action, uniform], -2), torch.cat([log_prob, density], -1)
 
     def evaluate_gap(self, tensordict: TensorDictBase, proposals: Proposals | None = None) -> tuple[Tensor, Tensor]:
@@ -218,4 +246,4 @@ class CQLLoss(SACLoss):
         }
         if self.lagrange is not None:
             losses["loss_lagrange"] = self.lagrange_loss(tensordict, info["gap"])[0]
-        return self._joined(tensordict, entropy=-log_prob.detach(), **losses)
+        return self._joined(tensordict, losses, {"alpha": self.alpha, "entropy": -log_prob.detach()})

@@ -16,6 +16,7 @@ from o3f.modules import EnsembleQValue, GenericEnsemble
 def critic_ensemble(
     qvalue_network: EnsembleQValue | GenericEnsemble | TensorDictModule | Sequence[TensorDictModule],
     num_qvalue_nets: int | None = None,
+    others: Sequence[nn.Module] = (),
 ) -> EnsembleQValue | GenericEnsemble:
     """Return ``qvalue_network`` as one module that writes the values of all critics, ``[*B, m]``.
 
@@ -26,10 +27,14 @@ def critic_ensemble(
     Args:
         qvalue_network: an ensemble, a list of critics, or one critic that writes ``[*B, 1]``.
         num_qvalue_nets: m; ``None`` is the ensemble's or the list's own number, and 2 for one critic.
+        others: the loss's other networks.
 
     Raises:
-        ValueError: if ``num_qvalue_nets`` contradicts the ensemble or list, or a critic cannot be redrawn.
+        ValueError: if ``num_qvalue_nets`` contradicts the ensemble or list, a critic cannot be redrawn, or one that
+            would be copied shares Parameters with another network.
     """
+    if not isinstance(qvalue_network, EnsembleQValue | GenericEnsemble):
+        _check_unshared(qvalue_network, others)
     if isinstance(qvalue_network, Sequence):
         _check_number(len(qvalue_network), num_qvalue_nets, "list of critics")
         return EnsembleQValue.from_modules(qvalue_network)
@@ -43,6 +48,19 @@ def critic_ensemble(
     for copy in copies if count > 1 else ():
         redraw_(copy)
     return EnsembleQValue.from_modules(copies)
+
+
+def _check_unshared(critics: nn.Module | Sequence[nn.Module], others: Sequence[nn.Module]) -> None:
+    held = {id(parameter): type(other).__name__ for other in others for parameter in other.parameters()}
+    for critic in critics if isinstance(critics, Sequence) else [critics]:
+        for name, parameter in critic.named_parameters():
+            if id(parameter) in held:
+                raise ValueError(
+                    f"The critic shares its parameter {name!r} with the loss's {held[id(parameter)]}. Critics given as"
+                    " a list, or as one module to copy, are copied, so that nothing would be shared any more. Pass"
+                    " copy.deepcopy(critic) if layers of its own are meant, or make an EnsembleQValue, whose"
+                    " Parameters stay as they are."
+                )
 
 
 def _check_number(found: int, asked: int | None, what: str) -> None:

@@ -148,7 +148,9 @@ def weight_metrics(advantage: Tensor, temperature: float | Tensor) -> dict[str, 
     }
 
 
-def awac_weights(advantage: Tensor, lam: float | Tensor, weighting: Weighting = "softmax") -> Tensor:
+def awac_weights(
+    advantage: Tensor, lam: float | Tensor, weighting: Weighting = "softmax", mask: Tensor | None = None
+) -> Tensor:
     """Weights of AWAC's actor loss (Nair et al., 2020, https://arxiv.org/abs/2006.09359).
 
     With A = ``advantage``, λ = ``lam`` and B the number of elements,
@@ -163,6 +165,7 @@ def awac_weights(advantage: Tensor, lam: float | Tensor, weighting: Weighting = 
         advantage: any shape, all its dimensions are batch.
         lam: λ, positive, a float or a 0-d tensor.
         weighting: ``"softmax"`` or ``"exp"``.
+        mask: of the same shape, false where a row is padding: B and the sum leave it out, its weight is 0.
 
     Returns:
         The weights, of the shape of ``advantage``.
@@ -178,10 +181,14 @@ def awac_weights(advantage: Tensor, lam: float | Tensor, weighting: Weighting = 
         tensor([0.5379, 1.4621])
     """
     if weighting == "exp":
-        return advantage_weights(advantage, 1 / lam)
+        weights = advantage_weights(advantage, 1 / lam)
+        return weights if mask is None else torch.where(mask, weights, 0.0)
     if weighting != "softmax":
         raise ValueError(f"weighting is {weighting!r}; expected 'softmax' or 'exp'.")
-    return (advantage / lam).flatten().softmax(0).reshape(advantage.shape) * advantage.numel()
+    if mask is None:
+        return (advantage / lam).flatten().softmax(0).reshape(advantage.shape) * advantage.numel()
+    shares = torch.where(mask, advantage / lam, -torch.inf).flatten().softmax(0).reshape(advantage.shape)
+    return torch.where(mask, shares, 0.0) * mask.sum()  # where all is padding, the shares are NaN
 
 
 def mix_extremes(values: Tensor, min_weight: float | Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
+from tensordict import NestedKey, TensorDictBase, TensorDictParams
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
 from torch import Tensor
 from torchrl.objectives import LossModule
@@ -33,13 +33,14 @@ from o3f.objectives.functional import (
     draw_members,
     expectile_loss,
 )
+from o3f.objectives.torchrl_arguments import take_torchrl_arguments
 
 
 class IQLLoss(BoundLoss):
     """The three losses of implicit Q-learning over m critics.
 
-    A drop-in for :class:`torchrl.objectives.IQLLoss`: same argument names, keys and outputs, equal values and
-    gradients. It differs in that
+    A drop-in for :class:`torchrl.objectives.IQLLoss`: same keys and outputs, equal values and gradients, and its
+    arguments, which are refused by name where they ask for something that is not done here. It differs in that
 
     - the target critics are evaluated once per call, not twice, and all critics in one batched product;
     - ``expectile``, ``temperature`` and ``loss_function`` default to the paper's values for locomotion;
@@ -58,7 +59,8 @@ class IQLLoss(BoundLoss):
         actor_network: the policy, with ``get_dist``.
         qvalue_network: one :class:`~o3f.modules.EnsembleQValue` (its Parameters are shared), a list of
             modules that write ``[*B, 1]`` (stacked into a new ensemble, weights copied exactly), or one such
-            module to copy. :attr:`critic` is the ensemble that is trained.
+            module to copy. :attr:`critic` is the ensemble that is trained. Those
+            that are copied may share no layers with another network.
         value_network: V(s), writes ``[*B, 1]``.
         num_qvalue_nets: m, needed only with one module to copy (then 2 by default).
         expectile: τ in (0, 1).
@@ -67,10 +69,13 @@ class IQLLoss(BoundLoss):
         aggregation: one value out of m target critics, see :func:`~o3f.objectives.aggregate_critics`. The
             minimum over all m is O3F's and TorchRL's; the paper has m = 2.
         subset_size: members that ``aggregation="subset"`` draws (REDQ: 2).
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``; with ``"none"`` the entropy is per element, too.
+        reduction: ``"mean"`` (None is the same, as in TorchRL), ``"sum"`` or ``"none"``; with ``"none"`` the entropy is
+            per element, too.
         separate_losses: where networks share layers, let only the loss of the first of them (in the order
             actor, value, critics) train these.
         generator: source of the subsets, saved in ``state_dict``; ``None`` for torch's global stream.
+        **torchrl: arguments of TorchRL's losses that ask for what is done anyway; the others are refused by name, see
+            :mod:`o3f.objectives.torchrl_arguments`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -126,23 +131,25 @@ class IQLLoss(BoundLoss):
         loss_function: Literal["l2", "l1", "smooth_l1"] = "l2",
         aggregation: Aggregation = "min",
         subset_size: int = 2,
-        reduction: Literal["mean", "sum", "none"] = "mean",
+        reduction: Literal["mean", "sum", "none"] | None = "mean",
         separate_losses: bool = False,
         generator: torch.Generator | None = None,
+        **torchrl: Any,
     ) -> None:
         super().__init__()
+        take_torchrl_arguments(self, torchrl)
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_value", "entropy"]
         if not 0 < expectile < 1:
             raise ValueError(f"expectile is {expectile}; expected a number between 0 and 1, both excluded.")
         if temperature < 0:
             raise ValueError(f"temperature is {temperature}; expected an inverse temperature of at least 0.")
-        critic = critic_ensemble(qvalue_network, num_qvalue_nets)
+        critic = critic_ensemble(qvalue_network, num_qvalue_nets, [actor_network, value_network])
         # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
         self.loss_function = loss_function
         self.aggregation: Aggregation = aggregation
         self.subset_size = subset_size
-        self.reduction = reduction
+        self.reduction = reduction or "mean"
         self.subset_source = NoiseSource(generator)
 
         earlier = [*actor_network.parameters()] if separate_losses else []
@@ -257,14 +264,5 @@ class IQLLoss(BoundLoss):
         loss_qvalue, qvalue_info = self.qvalue_loss(tensordict)
         tensordict.set(self.tensor_keys.priority, qvalue_info["td_error"].amax(-1))
         tensordict.set(self.tensor_keys.log_prob, actor_info["log_prob"])
-        entropy = -actor_info["log_prob"]
-        per_element = self.reduction == "none"
-        return TensorDict(
-            {
-                "loss_actor": loss_actor,
-                "loss_qvalue": loss_qvalue,
-                "loss_value": loss_value,
-                "entropy": entropy if per_element else entropy.mean(),
-            },
-            batch_size=tensordict.batch_size if per_element else [],
-        )
+        losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_value": loss_value}
+        return self._joined(tensordict, losses, {"entropy": -actor_info["log_prob"]})

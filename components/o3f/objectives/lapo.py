@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, dispatch
 from torch import Tensor
 
@@ -73,7 +73,7 @@ class LAPOLoss(LatentLoss):
         value_bounds: of the values, for ``value_clamp="fixed"``.
         delay_value: bootstrap from a target V. Off: LAPO has none.
         actor_aggregation: the latent actor ascends the ``"mean"`` of the critics or the ``"first"`` (LAPO).
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        reduction: ``"mean"`` (None is the same, as in TorchRL), ``"sum"`` or ``"none"``.
         generator: source of noise and subsets, saved in ``state_dict``; ``None`` for torch's global stream.
 
     Raises:
@@ -113,10 +113,11 @@ class LAPOLoss(LatentLoss):
         value_bounds: Sequence[float] | None = None,
         delay_value: bool = False,
         actor_aggregation: ActorAggregation = "mean",
-        reduction: Literal["mean", "sum", "none"] = "mean",
+        reduction: Literal["mean", "sum", "none"] | None = "mean",
         generator: torch.Generator | None = None,
     ) -> None:
-        critic = critic_ensemble(qvalue_network, num_qvalue_nets)
+        others = [actor_network, encoder_network, decoder_network, value_network]
+        critic = critic_ensemble(qvalue_network, num_qvalue_nets, others)
         networks = actor_network, encoder_network, decoder_network, critic, value_network
         super().__init__(*networks, delay_value=delay_value)
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_vae", "loss_value"]
@@ -129,7 +130,7 @@ class LAPOLoss(LatentLoss):
         self.target_noise_clip = target_noise_clip
         self.delay_value = delay_value
         self.actor_aggregation: ActorAggregation = actor_aggregation
-        self.reduction = reduction
+        self.reduction = reduction or "mean"
         self.noise = NoiseSource(generator)
         self.value_clamp = ValueClamp(value_clamp, value_bounds).to(self._default_device)
         for name, value in coefficients.items():
@@ -194,7 +195,8 @@ class LAPOLoss(LatentLoss):
         with torch.no_grad():
             action = self.target_action(tensordict) if target_action is None else target_action
             unbounded = self.target_qvalue(tensordict, action)
-            self.value_clamp.observe(tensordict.get(("next", self.tensor_keys.reward)))
+            reward = tensordict.get(("next", self.tensor_keys.reward))
+            self.value_clamp.observe(reward, self._valid(tensordict, reward))
             target = self.value_clamp(unbounded, self.value_estimator.gamma)
         value = self._state_value(self.value_network, tensordict)
         loss = self._reduced((value - target).square(), tensordict)
@@ -250,10 +252,8 @@ class LAPOLoss(LatentLoss):
         loss_vae, _ = self.vae_loss(tensordict)
         loss_actor, _ = self.actor_loss(tensordict)
         tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
-        return TensorDict(
-            {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_vae": loss_vae, "loss_value": loss_value},
-            batch_size=tensordict.batch_size if self.reduction == "none" else [],
-        )
+        losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_vae": loss_vae, "loss_value": loss_value}
+        return self._joined(tensordict, losses, {})
 
 
 def _check(coefficients: dict[str, float], noise: float, noise_clip: float, actor_aggregation: str) -> None:

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
 from torch import Tensor, nn
+from torchrl.data import Composite, TensorSpec
 from torchrl.modules.distributions.utils import rsample_and_log_prob
 
 from o3f.objectives.actor_critic import ActorCriticLoss, Critics
@@ -32,21 +33,24 @@ class SACLoss(ActorCriticLoss):
     """The three losses of soft actor-critic over m critics.
 
     Equal to :class:`torchrl.objectives.SACLoss` (its version without a value network) in values and gradients,
-    with its keys and outputs. It differs in that the critics are one module, faster than copies under
-    ``vmap``, whose Parameters stay the caller's; in ``aggregation`` (REDQ and RLPD: the minimum of 2 of 10
-    targets), ``actor_aggregation`` and ``entropy_backup`` (RLPD leaves the entropy out on antmaze); and in
-    that the weights of a prioritised buffer count in all three losses. As there, the temperature's loss is linear
-    in log α; the paper and d3rlpy have α itself.
+    with its keys and outputs; its arguments are accepted where they ask for what is done here, and refused by name
+    where they do not. It differs in that ``loss_function`` is the paper's ``"l2"`` by default; that the critics are
+    one module, faster than copies under ``vmap``, whose Parameters stay the caller's; in ``aggregation`` (REDQ and
+    RLPD: the minimum of 2 of 10 targets), ``actor_aggregation`` and ``entropy_backup`` (RLPD leaves the entropy out
+    on antmaze); and that the weights of a prioritised buffer count in all three losses. As there, the temperature's
+    loss is linear in log α; the paper and d3rlpy have α itself.
 
     Args:
         actor_network: the policy, with ``get_dist``, of a reparameterised distribution.
         qvalue_network: see :class:`~o3f.objectives.actor_critic.ActorCriticLoss`.
-        target_entropy: H in nats; ``None`` is the paper's -A, which needs the policy's ``spec``.
+        value_network: None; TorchRL's place for that of the algorithm's first version.
+        target_entropy: H in nats; ``None`` or ``"auto"`` is the paper's -A, which needs a spec.
+        action_spec: counts the actions for that, a leaf or a composite; by default the policy's ``spec``.
         alpha_init: the temperature at the start.
         actor_aggregation: the value the policy ascends: ``"min"`` over the critics, or ``"mean"`` (REDQ).
         entropy_backup: whether V(s') counts the policy's entropy.
         **kwargs: ``num_qvalue_nets``, ``loss_function``, ``aggregation``, ``subset_size``, ``reduction``,
-            ``separate_losses`` and ``generator`` of the same class.
+            ``separate_losses``, ``generator`` and TorchRL's arguments of the same class.
 
     Raises:
         ValueError: if an argument is out of its range, or ``target_entropy`` is None and unknown.
@@ -68,14 +72,16 @@ class SACLoss(ActorCriticLoss):
         self,
         actor_network: ProbabilisticTensorDictSequential,
         qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
+        value_network: None = None,
         *,
-        target_entropy: float | None = None,
+        target_entropy: float | Literal["auto"] | None = None,
+        action_spec: TensorSpec | None = None,
         alpha_init: float = 1.0,
         actor_aggregation: ActorAggregation = "min",
         entropy_backup: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(actor_network, qvalue_network, **kwargs)
+        super().__init__(actor_network, qvalue_network, value_network=value_network, **kwargs)
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]
         if actor_aggregation not in ("min", "mean"):
             raise ValueError(f"actor_aggregation is {actor_aggregation!r}; expected 'min' or 'mean'.")
@@ -83,16 +89,26 @@ class SACLoss(ActorCriticLoss):
             raise ValueError(f"alpha_init is {alpha_init}; expected a positive temperature.")
         self.actor_aggregation: ActorAggregation = actor_aggregation
         self.entropy_backup = entropy_backup
-        entropy = self._minus_dimensions() if target_entropy is None else float(target_entropy)
+        known = target_entropy not in (None, "auto")
+        entropy = float(target_entropy or 0.0) if known else self._minus_dimensions(action_spec)
         self.register_coeff_buffer("target_entropy", entropy, device=self._default_device)
+        self.alpha_init = float(alpha_init)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha_init), device=self._default_device))
 
-    def _minus_dimensions(self) -> float:
-        spec: Any = getattr(self.actor_network, "spec", None)
-        leaf = None if spec is None else spec.get(self.tensor_keys.action, None)
+    def _minus_dimensions(self, action_spec: TensorSpec | None) -> float:
+        spec: Any = getattr(self.actor_network, "spec", None) if action_spec is None else action_spec
+        leaf = spec.get(self.tensor_keys.action, None) if isinstance(spec, Composite) else spec
         if leaf is None:
-            raise ValueError("target_entropy is None and the policy has no spec to count the actions; give one.")
+            raise ValueError(
+                "target_entropy is None and the policy has no spec to count the actions; give one, or action_spec=."
+            )
         return -float(leaf.shape[-1])
+
+    @torch.no_grad()
+    def reset_parameters_recursive(self) -> None:
+        """As :meth:`BoundLoss.reset_parameters_recursive`; the temperature goes back to ``alpha_init``."""
+        super().reset_parameters_recursive()
+        self.log_alpha.fill_(math.log(self.alpha_init))
 
     @property
     def alpha(self) -> Tensor:
@@ -150,16 +166,9 @@ class SACLoss(ActorCriticLoss):
         loss_qvalue, info = self.qvalue_loss(tensordict)
         drawn = self.draw(tensordict)
         tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
-        return self._joined(
-            tensordict,
-            loss_actor=self.actor_loss(tensordict, drawn)[0],
-            loss_qvalue=loss_qvalue,
-            loss_alpha=self.alpha_loss(tensordict, drawn[1])[0],
-            entropy=-drawn[1].detach(),
-        )
-
-    def _joined(self, tensordict: TensorDictBase, *, entropy: Tensor, **losses: Tensor) -> TensorDict:
-        if self.reduction == "none":
-            elements = {**losses, "alpha": self.alpha.expand_as(entropy), "entropy": entropy}
-            return TensorDict(elements, batch_size=tensordict.batch_size)
-        return TensorDict({**losses, "alpha": self.alpha, "entropy": entropy.mean()})
+        losses = {
+            "loss_actor": self.actor_loss(tensordict, drawn)[0],
+            "loss_qvalue": loss_qvalue,
+            "loss_alpha": self.alpha_loss(tensordict, drawn[1])[0],
+        }
+        return self._joined(tensordict, losses, {"alpha": self.alpha, "entropy": -drawn[1].detach()})

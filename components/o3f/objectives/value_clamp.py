@@ -57,16 +57,26 @@ class ValueClamp(nn.Module):
     def fit(self, reward: Tensor) -> None:
         """Take the range of a dataset's rewards, of any shape; ``"running"`` widens its own by it."""
         if self.mode == "fixed":
-            self.reward_min.copy_(reward.min())
-            self.reward_max.copy_(reward.max())
+            usable = _usable(reward)
+            self.reward_min.copy_(torch.where(usable, reward, torch.inf).min())
+            self.reward_max.copy_(torch.where(usable, reward, -torch.inf).max())
         self.observe(reward)
 
     @torch.no_grad()
-    def observe(self, reward: Tensor) -> None:
-        """Let the range follow a batch's rewards, of any shape, if it is ``"running"``."""
+    def observe(self, reward: Tensor, mask: Tensor | None = None) -> None:
+        """Let the range follow a batch's rewards, if it is ``"running"``.
+
+        Rewards that are not finite, or so large that their squares are not, say nothing: no update is made with them
+        (:class:`~o3f.algorithms.guarded_adam.GuardedAdam`), and the range would never come back from them.
+
+        Args:
+            reward: of any shape.
+            mask: of the same shape, false where a row is padding.
+        """
         if self.mode == "running":
-            self.reward_min.copy_(torch.minimum(self.reward_min, reward.min()))
-            self.reward_max.copy_(torch.maximum(self.reward_max, reward.max()))
+            usable = _usable(reward) if mask is None else _usable(reward) & mask
+            self.reward_min.copy_(torch.minimum(self.reward_min, torch.where(usable, reward, torch.inf).min()))
+            self.reward_max.copy_(torch.maximum(self.reward_max, torch.where(usable, reward, -torch.inf).max()))
 
     def forward(self, value: Tensor, discount: Tensor) -> Tensor:
         """Return ``value``, clipped; ``discount`` is γ."""
@@ -76,3 +86,7 @@ class ValueClamp(nn.Module):
             return value.clamp(*self.bounds)
         horizon = 1 / (1 - discount).clamp_min(torch.finfo(value.dtype).eps)  # 0 times infinity is not a bound
         return value.clamp(self.reward_min * horizon, self.reward_max * horizon)
+
+
+def _usable(reward: Tensor) -> Tensor:
+    return reward.square().isfinite()

@@ -1,4 +1,4 @@
-"""Watches the numbers of a run: gradients that are not finite, values that no policy can have.
+"""Watches the numbers of a run: gradients that are not finite (or their squares), values that no policy can have.
 
 A step with such gradients never reaches the weights (:class:`~o3f.algorithms.guarded_adam.GuardedAdam` leaves it
 out on the device). Here the counts are read now and then, so that no step waits for a device, what led to a bad
@@ -20,6 +20,7 @@ from torch import Tensor
 from torchrl.data import ReplayBuffer
 
 from o3f.algorithms import Learner
+from o3f.data.rewards import far_rewards
 from o3f.errors import DivergenceError
 from o3f.runs.checkpoint import load_component, save
 
@@ -43,7 +44,8 @@ class Guard:
         learner: what is trained.
         settings: ``conf/base.yaml``'s ``guard``.
         folder: where bad updates are written.
-        buffer: its rewards r and γ bound what critics can rightly say: max |r| / (1 - γ).
+        buffer: its rewards r and γ bound what critics can rightly say: max |r| / (1 - γ), without those r that lie far
+            beyond the rest (:func:`o3f.data.rewards.far_rewards`).
         discount: γ.
     """
 
@@ -119,12 +121,15 @@ class Guard:
         rewards: Any = self.buffer[:]
         # Soft critics count the policy's entropy as a reward: about a nat for each action, in either direction.
         entropy = (self.learner.entropy_weight or 0.0) * rewards["action"].shape[-1]
-        most = float(rewards["next", "reward"].abs().max()) + entropy
+        reward = rewards["next", "reward"]
+        far = far_rewards(reward)  # one fill value would set a bound that nothing ever exceeds
+        most = float(reward.masked_fill(far, 0.0).abs().max()) + entropy
         bound = most / (1 - self.discount) if self.discount < 1 else 0.0
         ratio = largest / bound if bound else 0.0
         said = (
             f"The critics say up to {largest:.4g}, and no policy can reach more than {bound:.4g}, the largest reward"
-            f"{' and entropy' * bool(entropy)} over 1 - discount."
+            f"{' and entropy' * bool(entropy)} over 1 - discount"
+            f"{f' (without {int(far.sum())} rewards that lie far beyond the rest)' * bool(far.any())}."
         )
         if self.settings["max_q_ratio"] is not None and ratio > self.settings["max_q_ratio"]:
             raise DivergenceError(

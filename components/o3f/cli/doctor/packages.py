@@ -42,6 +42,21 @@ def check_core_packages() -> Iterator[Finding]:
     for need in requirements():
         if need.marker is None:
             yield _judge(need, install_line())
+    yield from check_compiled_part()
+
+
+def check_compiled_part() -> Iterator[Finding]:
+    """TorchRL's compiled part, where it does not load: it was built with another torch."""
+    try:
+        importlib.import_module("torchrl._torchrl")
+    except ImportError as error:
+        said = str(error).rpartition(": ")[0] or str(error)
+        yield Finding(
+            "note",
+            f"torchrl's compiled part does not load with torch {metadata.version('torch')}"
+            f" ({said.rpartition('/')[2]}): TorchRL's prioritised buffers do not work",
+            "nothing here needs them; for them, install the torch that this torchrl was built with",
+        )
 
 
 def check_extras() -> Iterator[Finding]:
