@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from torchrl.collectors import Collector, MultiSyncCollector
+from torchrl.data import Bounded
 from torchrl.envs import GymEnv, InitTracker, TransformedEnv
 
 from o3f.modules import (
@@ -71,7 +72,8 @@ def test_two_workers_draw_different_noise():
             # The same distribution in every state, too narrow for two samples to be clipped to the same bound.
             parameter.fill_(-2.0 if name.endswith("log_std") else 0.0)
     sampler = GaussianCandidates(4, 0.1, include_base=True, low=-9, high=9, generator=torch.Generator().manual_seed(0))
-    actor = OptimisticActor(policy, critic, sampler=sampler, return_candidates=True)
+    wide = Bounded(-9.0, 9.0, (1,))
+    actor = OptimisticActor(policy, critic, sampler=sampler, spec=wide, return_candidates=True)
     collector = MultiSyncCollector([make_env, make_env], actor, frames_per_batch=8, total_frames=8, **QUIET)
     try:
         candidates = next(iter(collector))["candidates"].reshape(2, 4, 4)

@@ -58,7 +58,7 @@ def agent_tensors(agent: Agent) -> dict[str, Tensor]:
     """Return all weights by name, as they are saved."""
     own = isinstance(agent.policy, ProbabilisticActor)
     parts = {"policy": policy_network(agent.policy) if own else agent.policy, "critic": agent.critic}
-    parts["value"] = agent.value.module if type(agent.value).__name__ == "TensorModule" else agent.value
+    parts["value"] = agent.value.module if isinstance(agent.value, TensorDictModule) else agent.value
     tensors: dict[str, Tensor] = {}
     for name, module in parts.items():
         state = {} if module is None else module.state_dict()

@@ -26,7 +26,7 @@ class Agent:
     origin: str = "networks"
 
 
-def completed(drawn: Agent, given: Agent | None) -> Agent:
+def fill_missing(drawn: Agent, given: Agent | None) -> Agent:
     """Return the parts of ``given`` where it has them, else those of ``drawn``."""
     names = [field.name for field in fields(Agent)]
     parts = {name: getattr(given, name, None) for name in names}

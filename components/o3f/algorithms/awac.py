@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, completed
+from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.modules import EnsembleQValue, gaussian_policy
@@ -70,7 +70,7 @@ class AWACLearner(Learner):
     policy is a Gaussian around a tanh mean, not squashed, the logarithm of its standard deviation
     ``-6 + 6 sigmoid(p)`` with one parameter per action, 0 at the start. Its loss is multiplied by the batch
     size, so that ``weight_decay`` counts as beside d3rlpy's sum; Adam does not see the factor otherwise. The
-    figures are means. Initial weights, actions and subsets are drawn from torch's global stream.
+    metrics are means. Initial weights, actions and subsets are drawn from torch's global stream.
 
     Args:
         observation_dim: O.
@@ -112,7 +112,7 @@ class AWACLearner(Learner):
             normalise=config.normalise,
             device=device,
         )
-        networks = completed(Agent(policy, critic), agent)
+        networks = fill_missing(Agent(policy, critic), agent)
         self.policy, self.critic = networks.policy, networks.critic
         self.loss = AWACLoss(
             networks.policy,
@@ -130,11 +130,11 @@ class AWACLearner(Learner):
         }
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take one step of the critics and one of the policy per batch ``[B]``; return the last one's figures."""
-        figures: dict[str, Tensor] = {}
+        """Take one step of the critics and one of the policy per batch ``[B]``; return the last one's metrics."""
+        metrics: dict[str, Tensor] = {}
         for batch in batches:
-            figures = self._step(batch)
-        return self._metrics(figures) if report and figures else {}
+            metrics = self._step(batch)
+        return self._metrics(metrics) if report and metrics else {}
 
     def _step(self, batch: TensorDictBase) -> dict[str, Tensor]:
         loss = self.loss
@@ -152,11 +152,11 @@ class AWACLearner(Learner):
         return {"loss/critic": loss_critic, "loss/actor": loss_actor, **critic_info, **actor_info}
 
     @torch.no_grad()
-    def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        advantage, q = figures["advantage"], figures["state_action_value"]
+    def _metrics(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        advantage, q = metrics["advantage"], metrics["state_action_value"]
         capped = weight_metrics(advantage, 1 / self.loss.lam) if self.config.weighting == "exp" else {}
         return {
-            **{name: figures[name].detach() for name in ("loss/critic", "loss/actor")},
+            **{name: metrics[name].detach() for name in ("loss/critic", "loss/actor")},
             "critic/mean": q.mean(),
             "critic/std": q.std(-1, correction=0).mean(),
             "advantage/mean": advantage.mean(),

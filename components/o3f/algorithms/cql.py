@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, completed
+from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.algorithms.sac import soft_networks
@@ -117,7 +117,7 @@ class CQLLearner(Learner):
     ) -> None:
         config = config or CQLConfig()
         self.config = config
-        networks = completed(soft_networks(observation_dim, action_dim, config, device), agent)
+        networks = fill_missing(soft_networks(observation_dim, action_dim, config, device), agent)
         self.policy, self.critic = networks.policy, networks.critic
         self.loss = CQLLoss(
             networks.policy,
@@ -160,18 +160,18 @@ class CQLLearner(Learner):
         return self.loss.alpha.item() if self.config.entropy_backup else None
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take one step of the critics per batch ``[B]``, of the policy on the last; return its figures, 0-d."""
-        figures: dict[str, Tensor] = {}
+        """Take one step of the critics per batch ``[B]``, of the policy on the last; return its metrics, 0-d."""
+        metrics: dict[str, Tensor] = {}
         for index, batch in enumerate(batches):
             if index == len(batches) - 1:
                 drawn = self.loss.draw(batch)
-                figures |= self._temperature_step(batch, drawn[1]) | self._critic_step(batch)
-                figures |= self._actor_step(batch, drawn)
+                metrics |= self._temperature_step(batch, drawn[1]) | self._critic_step(batch)
+                metrics |= self._actor_step(batch, drawn)
             else:
                 self._critic_step(batch)
             self.loss.update_targets(self.config.tau)
             self.updates += 1
-        return figures if report else {}
+        return metrics if report else {}
 
     def _temperature_step(self, batch: TensorDictBase, log_prob: Tensor) -> dict[str, Tensor]:
         loss, info = self.loss.alpha_loss(batch, log_prob)
@@ -179,18 +179,18 @@ class CQLLearner(Learner):
         return {"loss/temperature": loss.detach(), "temperature": info["alpha"]}
 
     def _critic_step(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        figures: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         evaluated = self.loss.evaluate_gap(batch)
         if self.config.lagrange is not None:
             loss, multiplier = self.loss.lagrange_loss(batch, evaluated[0])
             minimise(loss, self.optimisers["lagrange"])
-            figures = {"loss/lagrange": loss.detach(), "cql/multiplier": multiplier["multiplier"]}
+            metrics = {"loss/lagrange": loss.detach(), "cql/multiplier": multiplier["multiplier"]}
         next_value = None if self.next_value is None else self.next_value(batch)
         loss, info = self.loss.qvalue_loss(batch, next_value, evaluated)
         minimise(loss, self.optimisers["critic"])
         values = info["state_action_value"]
         return {
-            **figures,
+            **metrics,
             "loss/critic": loss.detach(),
             "critic/mean": values.mean(),
             "critic/std": values.std(-1, correction=0).mean(),

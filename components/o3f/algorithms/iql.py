@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, completed
+from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.errors import require
@@ -121,7 +121,7 @@ class IQLLearner(Learner):
             device=device,
         )
         value = value_network(observation_dim, sizes, init=config.init, normalise=config.normalise, device=device)
-        networks = completed(Agent(policy, critic, value), agent)
+        networks = fill_missing(Agent(policy, critic, value), agent)
         self.policy, self.critic = networks.policy, networks.critic
         self.loss = IQLLoss(
             networks.policy,
@@ -145,19 +145,19 @@ class IQLLearner(Learner):
         self.policy.eval()
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take one gradient step per batch ``[B]``; return figures of the last one as 0-d tensors."""
-        figures: dict[str, Tensor] = {}
+        """Take one gradient step per batch ``[B]``; return metrics of the last one as 0-d tensors."""
+        metrics: dict[str, Tensor] = {}
         dropout = self.config.actor_dropout > 0  # only then does the policy differ from itself in evaluation
         if dropout:
             self.policy.train()
         for batch in batches:
-            figures = self._step(batch)
+            metrics = self._step(batch)
         if dropout:
             self.policy.eval()
-        return self._metrics(figures) if report and figures else {}
+        return self._metrics(metrics) if report and metrics else {}
 
     def _step(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        target_q, loss_value, figures = self._value_part(batch)
+        target_q, loss_value, metrics = self._value_part(batch)
         minimise(loss_value, self.optimisers["value"])
 
         next_value = None if self.next_value is None else self.next_value(batch)
@@ -171,7 +171,7 @@ class IQLLearner(Learner):
         self.loss.update_targets(self.config.tau)
         self.updates += 1
         losses = {"loss/value": loss_value, "loss/actor": loss_actor, "loss/critic": loss_critic}
-        return {**losses, **figures, **rest}
+        return {**losses, **metrics, **rest}
 
     def _value_losses(self, batch: TensorDictBase) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         target_q = self.loss.target_qvalue(batch)
@@ -194,11 +194,11 @@ class IQLLearner(Learner):
         self.optimisers["rest"].param_groups[0]["lr"] = rate
 
     @torch.no_grad()
-    def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        advantage, q = figures["advantage"], figures["state_action_value"]
+    def _metrics(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        advantage, q = metrics["advantage"], metrics["state_action_value"]
         return {
-            **{name: figures[name].detach() for name in ("loss/value", "loss/actor", "loss/critic")},
-            "value/mean": figures["state_value"].mean(),
+            **{name: metrics[name].detach() for name in ("loss/value", "loss/actor", "loss/critic")},
+            "value/mean": metrics["state_value"].mean(),
             "critic/mean": q.mean(),
             "critic/std": q.std(-1, correction=0).mean(),
             "advantage/mean": advantage.mean(),

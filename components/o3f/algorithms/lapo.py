@@ -24,6 +24,7 @@ from o3f.modules import (
 )
 from o3f.modules.mlp import Init
 from o3f.objectives import LAPOLoss
+from o3f.objectives.functional import Aggregation
 from o3f.objectives.lapo import ActorAggregation
 from o3f.objectives.ranges import check_ranges
 from o3f.objectives.value_clamp import ClampMode
@@ -133,6 +134,12 @@ class LAPOLearner(Learner):
             for name, networks in groups.items()
         }
 
+    @property
+    def target_rule(self) -> tuple[Aggregation, int]:
+        """A subset of the target critics, or the smallest of all."""
+        subset = self.config.subset_size
+        return ("min", self.config.num_critics) if subset is None else ("subset", subset)
+
     def prepare(self, dataset: TensorDictBase) -> None:
         """Fit the z-scores of states and actions to the dataset's rows ``[D]``, and the range of its rewards."""
         if self.config.normalise:
@@ -140,17 +147,17 @@ class LAPOLearner(Learner):
         self.loss.value_clamp.fit(dataset["next", "reward"])
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take a critic step per batch ``[B]``, a policy step on the last; return figures of it as 0-d tensors."""
+        """Take a critic step per batch ``[B]``, a policy step on the last; return metrics of it as 0-d tensors."""
         if not batches:
             return {}
-        figures: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         for index, (batch, action) in enumerate(zip(batches, self._target_actions(batches), strict=True)):
             if index:
                 self.loss.update_targets(self.config.tau, CRITICS)
-            figures = self._critic_step(batch, action)
-        figures |= self._policy_step(batches[-1])
+            metrics = self._critic_step(batch, action)
+        metrics |= self._policy_step(batches[-1])
         self.loss.update_targets(self.config.tau)
-        return self._metrics(figures) if report else {}
+        return self._metrics(metrics) if report else {}
 
     def _target_actions(self, batches: Sequence[TensorDictBase]) -> Sequence[Tensor]:
         """The targets' actions in all states: the target policy stands still until the policy's step."""
@@ -175,19 +182,19 @@ class LAPOLearner(Learner):
         return {"loss/vae": loss_vae, "loss/actor": loss_actor, **info}
 
     @torch.no_grad()
-    def _metrics(self, figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        advantage, q = figures["advantage"], figures["state_action_value"]
+    def _metrics(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        advantage, q = metrics["advantage"], metrics["state_action_value"]
         losses = ("loss/critic", "loss/value", "loss/vae", "loss/actor")
         return {
-            **{name: figures[name].detach() for name in losses},
-            "value/mean": figures["state_value"].mean(),
-            "value/clamped_share": figures["clamped"].to(q.dtype).mean(),
+            **{name: metrics[name].detach() for name in losses},
+            "value/mean": metrics["state_value"].mean(),
+            "value/clamped_share": metrics["clamped"].to(q.dtype).mean(),
             "critic/mean": q.mean(),
             "critic/std": q.std(-1, correction=0).mean(),
             "advantage/mean": advantage.mean(),
             "advantage/positive_share": (advantage > 0).to(q.dtype).mean(),
-            "vae/reconstruction": figures["reconstruction"].mean(),
-            "vae/divergence": figures["divergence"].mean(),
+            "vae/reconstruction": metrics["reconstruction"].mean(),
+            "vae/divergence": metrics["divergence"].mean(),
         }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from o3f.algorithms.guarded_adam import GuardedAdam
 from o3f.errors import check_keys
+from o3f.objectives.functional import Aggregation
 
 Config = TypeVar("Config")
 BatchFunction: TypeAlias = Callable[[TensorDictBase], Tensor]
@@ -48,6 +49,9 @@ class Learner(ABC):
     critic: TensorDictModuleBase
     """Writes ``state_action_value`` ``[*B, m]``; shares its Parameters with what is trained."""
 
+    config: Any
+    """The hyper-parameters, a dataclass."""
+
     loss: Any
     """The LossModule: all networks, their targets and the coefficients."""
 
@@ -67,6 +71,11 @@ class Learner(ABC):
     def entropy_weight(self) -> float | None:
         """The weight of the policy's entropy in the critics' targets; None where they have none."""
         return None
+
+    @property
+    def target_rule(self) -> tuple[Aggregation, int]:
+        """How one value is made of the target critics, and how many of them a ``"subset"`` has."""
+        return self.config.aggregation, self.config.subset_size
 
     @property
     def coefficients(self) -> dict[str, Tensor]:

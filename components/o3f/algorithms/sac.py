@@ -12,7 +12,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, completed
+from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner
 from o3f.errors import ConfigError, require
@@ -133,7 +133,7 @@ class SACLearner(Learner):
         config = config or SACConfig()
         rate = config.learning_rate
         self.config = config
-        networks = completed(soft_networks(observation_dim, action_dim, config, device), agent)
+        networks = fill_missing(soft_networks(observation_dim, action_dim, config, device), agent)
         self.policy, self.critic = networks.policy, networks.critic
         self.loss = SACLoss(
             networks.policy,
@@ -159,18 +159,18 @@ class SACLearner(Learner):
         return self.loss.alpha.item() if self.config.entropy_backup else None
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take one step of the critics per batch ``[B]``, of the rest on the last; return its figures, 0-d."""
-        figures: dict[str, Tensor] = {}
+        """Take one step of the critics per batch ``[B]``, of the rest on the last; return its metrics, 0-d."""
+        metrics: dict[str, Tensor] = {}
         for index, batch in enumerate(batches):
             next_value = None if self.next_value is None else self.next_value(batch)
             loss_critic, info = self.loss.qvalue_loss(batch, next_value)
             if index < len(batches) - 1:
                 minimise(loss_critic, self.optimisers["critic"])
             else:
-                figures = self._joint_step(batch, loss_critic, info["state_action_value"])
+                metrics = self._joint_step(batch, loss_critic, info["state_action_value"])
             self.loss.update_targets(self.config.tau)
             self.updates += 1
-        return figures if report else {}
+        return metrics if report else {}
 
     def _joint_step(self, batch: TensorDictBase, loss_critic: Tensor, values: Tensor) -> dict[str, Tensor]:
         drawn = self.loss.draw(batch)

@@ -156,7 +156,7 @@ def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_with_place(place: str) -> Iterator[None]:
+def with_place(place: str) -> Iterator[None]:
     """Name the place in what an environment raises, and tell its failures from the policy's.
 
     Raises:
@@ -197,7 +197,7 @@ class _Player:
         self.episode = next(self.numbers, None)
         self.is_init = True
         if self.episode is not None:
-            with told_with_place(f"at the start of episode {self.episode}"):
+            with with_place(f"at the start of episode {self.episode}"):
                 self.observation, _ = self.env.reset(seed=episode_seed(self.seed, self.episode))
 
     def step(self, action: npt.NDArray[Any]) -> None:
@@ -205,7 +205,7 @@ class _Player:
         if self.episode is None:
             return
         record, episode = self.record, self.episode
-        with told_with_place(f"in episode {episode} at step {record.lengths[episode]}"):
+        with with_place(f"in episode {episode} at step {record.lengths[episode]}"):
             self.observation, reward, terminated, truncated, info = self.env.step(action)
         record.returns[episode] += float(reward)
         record.lengths[episode] += 1

@@ -16,7 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.data import RewardRule
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.envs.wrappers import FlatObservation
-from o3f.evaluation.episodes import act, isolated, told_with_place
+from o3f.evaluation.episodes import act, isolated, with_place
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def measure_q_bias(
         discount: gamma.
         episodes: how many to play.
         seed: of the episodes and of what the policy draws; the training's streams are untouched.
-        entropy_weight: alpha of a soft actor-critic; None leaves the soft figures out.
+        entropy_weight: alpha of a soft actor-critic; None leaves the soft metrics out.
 
     Returns:
         ``difference``, ``relative`` and ``ratio`` of :func:`q_bias`, and with ``entropy_weight`` the same
@@ -122,10 +122,10 @@ def measure_q_bias(
     values, hard, soft = (np.concatenate(parts) for parts in kept.values())
     if not len(values):
         return {}
-    figures = q_bias(values, hard)
+    metrics = q_bias(values, hard)
     if entropy_weight is not None:
-        figures |= {f"soft_{name}": value for name, value in q_bias(values, soft).items()}
-    return figures
+        metrics |= {f"soft_{name}": value for name, value in q_bias(values, soft).items()}
+    return metrics
 
 
 def counted_steps(length: int, terminated: bool, discount: float) -> int:
@@ -142,7 +142,7 @@ def counted_steps(length: int, terminated: bool, discount: float) -> int:
 
 
 def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: RewardRule) -> Trajectory:
-    with told_with_place("at the start of an episode"):
+    with with_place("at the start of an episode"):
         observation, _ = env.reset(seed=seed)
     observations, actions = [], []
     rewards: list[float] = []
@@ -151,7 +151,7 @@ def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: R
         action = act(policy, observation[None], [not rewards])[0]
         observations.append(observation)
         actions.append(action)
-        with told_with_place(f"at step {len(rewards)} of an episode"):
+        with with_place(f"at step {len(rewards)} of an episode"):
             observation, reward, terminated, truncated, _ = env.step(action)
         rewards.append(float(reward))
     raw = torch.tensor(rewards, dtype=torch.float64)

@@ -97,8 +97,9 @@ def _scores(manifest: Mapping[str, Any]) -> str:
     rows = " | ".join(f"{scores[name]:.2f}" for name in names)
     meaning = "; the score is 0 and 100 at the task's reference returns" if "score" in scores else ""
     limited = manifest["limits"] and " They were played without the limits for hardware."
+    episodes = f"{scores['episodes']} episode{'s' if scores['episodes'] > 1 else ''}"
     return (
-        f"Means over {scores['episodes']} episode{'s' * (scores['episodes'] > 1)} of the simulator, by the run itself,"
+        f"Means over {episodes} of the simulator, by the run itself,"
         f" at this checkpoint{meaning}.{limited or ''}\n\n"
         f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n| {rows} |"
     )

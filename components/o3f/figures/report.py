@@ -87,10 +87,10 @@ def check_keeps(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
     with file.open(encoding="utf-8", newline="") as lines:
         there = {(row["task"], row["arm"], int(row["seed"])) for row in csv.DictReader(lines)}
     lost = sorted(there - {(run.task, run.arm, run.seed) for run in runs})
-    some = "; ".join(f"{task} {arm} seed {seed}" for task, arm, seed in lost[:3])
+    some = "; ".join(f"{task} {arm} seed {seed}" for task, arm, seed in lost[:3]) + (" ..." if len(lost) > 3 else "")
     require(
         not lost,
-        f"{folder} has a report with {len(lost)} runs that this command leaves out ({some}{' ...' * (len(lost) > 3)})."
+        f"{folder} has a report with {len(lost)} runs that this command leaves out ({some})."
         " Give output=FOLDER for a report of its own, or the same tasks, arms and seeds and more.",
     )
 

@@ -182,20 +182,20 @@ class BoundLoss(LossModule):
                 mask = found if mask is None else mask & found
         return mask
 
-    def _joined(self, tensordict: TensorDictBase, losses: dict[str, Tensor], figures: dict[str, Tensor]) -> TensorDict:
-        """Losses and ``figures`` (of each element, or one for all) as the loss's output.
+    def _joined(self, tensordict: TensorDictBase, losses: dict[str, Tensor], metrics: dict[str, Tensor]) -> TensorDict:
+        """Losses and ``metrics`` (of each element, or one for all) as the loss's output.
 
-        Without a reduction the figures are told of each element, too, unless ``scalar_output_mode`` says otherwise, as
+        Without a reduction the metrics are told of each element, too, unless ``scalar_output_mode`` says otherwise, as
         in TorchRL: ``"exclude"`` leaves them out, ``"non_tensor"`` writes their means as non-tensor data.
         """
         if self.reduction != "none":
-            return TensorDict({**losses, **{name: value.mean() for name, value in figures.items()}})
+            return TensorDict({**losses, **{name: value.mean() for name, value in metrics.items()}})
         if self.scalar_output_mode is None:
             shape = next(iter(losses.values())).shape
-            losses = {**losses, **{name: value.expand(shape) for name, value in figures.items()}}
+            losses = {**losses, **{name: value.expand(shape) for name, value in metrics.items()}}
         output = TensorDict(losses, batch_size=tensordict.batch_size)
         if self.scalar_output_mode == "non_tensor":
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 output.set_non_tensor(name, value.mean())
         return output
 

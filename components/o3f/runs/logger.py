@@ -1,9 +1,9 @@
-"""A run's figures: exact in CSV, drawn by TensorBoard, each step once however often the run was stopped.
+"""A run's metrics: exact in CSV, drawn by TensorBoard, each step once however often the run was stopped.
 
 ::
 
     metrics.csv    step,tag,value    what the run computed: equal for equal runs, so the files can be compared
-    timing.csv     step,tag,value    wall-clock figures, tags time/*: never equal
+    timing.csv     step,tag,value    wall-clock metrics, tags time/*: never equal
     events.out.tfevents.*            both, and the configuration, for TensorBoard
 
 The CSV files are the record. At every start the TensorBoard file is written anew from them, which is simpler
@@ -31,7 +31,7 @@ _TAG = re.compile(r"[\w./-]+")
 
 
 class RunLogger:
-    """Writes figures to ``metrics.csv``, ``timing.csv`` and TensorBoard.
+    """Writes metrics to ``metrics.csv``, ``timing.csv`` and TensorBoard.
 
     For each step to be there exactly once: log everything of a step, :meth:`flush`, then save the checkpoint
     of that step; when the run is resumed pass the step of the checkpoint, and log later steps only. A full
@@ -74,14 +74,14 @@ class RunLogger:
 
         Args:
             step: later than the step resumed from.
-            values: figures by tag (numbers or 0-d tensors); wall-clock figures belong in :meth:`log_time`.
+            values: metrics by tag (numbers or 0-d tensors); wall-clock metrics belong in :meth:`log_time`.
         """
         if any(tag.startswith("time/") for tag in values):
             raise ValueError(f"tags time/* belong in log_time, found {list(values)}.")
         self._add(self._metrics, step, values)
 
     def log_time(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
-        """Record wall-clock figures, all of them with tags ``time/...``."""
+        """Record wall-clock metrics, all of them with tags ``time/...``."""
         if not all(tag.startswith("time/") for tag in values):
             raise ValueError(f"log_time takes tags time/* only, found {list(values)}.")
         self._add(self._timing, step, values)

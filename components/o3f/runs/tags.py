@@ -1,4 +1,4 @@
-"""What each logged figure means: the one list, for TensorBoard, the documentation and the test that nothing is missing.
+"""What each logged metric means: the one list, for TensorBoard, the documentation and the test that nothing is missing.
 
 ``python -m o3f.tags`` prints it as a Markdown table.
 """
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tag:
-    """A logged figure.
+    """A logged metric.
 
     Attributes:
         text: what it is, in a sentence without a full stop.
-        unit: of the figure; "1" for plain numbers and shares.
+        unit: of the metric; "1" for plain numbers and shares.
         runs: which runs have it.
     """
 

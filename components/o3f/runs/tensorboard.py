@@ -1,4 +1,4 @@
-"""Figures as TensorBoard records, encoded in this thread.
+"""Metrics as TensorBoard records, encoded in this thread.
 
 ``torch.utils.tensorboard.SummaryWriter`` hands each scalar to a thread, which costs tens of times as much,
 and whose death (a full disk) is a printed stack trace and may hang the next flush; its ``add_hparams`` makes a
@@ -123,8 +123,8 @@ def hyperparameters(settings: Mapping[str, Any]) -> dict[str, bool | float | str
 
 
 def _hparams(folder: Path, settings: Mapping[str, Any]) -> Any:
-    # Runs of one group differ in the seed alone: the tab shows the means of their figures. No experiment is declared:
-    # then it collects keys and figures from all runs, and has those in front in which the runs differ.
+    # Runs of one group differ in the seed alone: the tab shows the means of their metrics. No experiment is declared:
+    # then it collects keys and metrics from all runs, and has those in front in which the runs differ.
     values = hyperparameters(settings)
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     group = "/".join([*folder.absolute().parts[-3:-1], digest[:6]])

@@ -27,9 +27,9 @@ class BestAgent:
         self._best: float = -inf
         self._below = 0
 
-    def update(self, step: int, figures: Mapping[str, float], learner: Learner) -> None:
+    def update(self, step: int, metrics: Mapping[str, float], learner: Learner) -> None:
         """Take note of an evaluation: its ``score`` (where the task has none, its ``return``) at ``step``."""
-        score = figures.get("score", figures.get("return"))
+        score = metrics.get("score", metrics.get("return"))
         if score is None:  # the evaluation failed
             return
         self._first = score if self._first is None else self._first

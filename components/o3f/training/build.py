@@ -206,10 +206,7 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
         moved, best_moved = coefficients(actor), coefficients(best)
         for name in moved:  # a schedule moves what acts: what the targets choose with is the same tensor
             best_moved[name].data = moved[name]
-        rule: Any = getattr(learner, "config", None)
-        subset = getattr(rule, "subset_size", None)
-        aggregation: Any = getattr(rule, "aggregation", "min" if subset is None else "subset")
-        learner.next_value = BestOfNValue(best, learner.target_critic, aggregation, subset or 2)
+        learner.next_value = BestOfNValue(best, learner.target_critic, *learner.target_rule)
 
 
 def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = None) -> tuple[DictConfig, Learner]:

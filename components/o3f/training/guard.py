@@ -106,15 +106,15 @@ class Guard:
         """Compare the critics' values in the last batch with the largest that rewards allow.
 
         Returns:
-            Figures to log: ``critic/largest`` is max |Q|; ``left_out`` counts updates, if there were any.
+            Metrics to log: ``critic/largest`` is max |Q|; ``left_out`` counts updates, if there were any.
 
         Raises:
             DivergenceError: they are ``max_q_ratio`` times as large.
         """
         total = sum(self._left_out().values())
-        figures = {"left_out": total} if total else {}
+        metrics = {"left_out": total} if total else {}
         if not self._recent:
-            return figures
+            return metrics
         batch = self._recent[-1].batches[-1]
         values = self.learner.critic(batch.select(*self.learner.critic.in_keys)).get(self.learner.critic.out_keys[-1])
         largest = float(values.abs().max())
@@ -126,10 +126,11 @@ class Guard:
         most = float(reward.masked_fill(far, 0.0).abs().max()) + entropy
         bound = most / (1 - self.discount) if self.discount < 1 else 0.0
         ratio = largest / bound if bound else 0.0
+        also = " and entropy" if entropy else ""
+        without = f" (without {int(far.sum())} rewards that lie far beyond the rest)" if far.any() else ""
         said = (
             f"The critics say up to {largest:.4g}, and no policy can reach more than {bound:.4g}, the largest reward"
-            f"{' and entropy' * bool(entropy)} over 1 - discount"
-            f"{f' (without {int(far.sum())} rewards that lie far beyond the rest)' * bool(far.any())}."
+            f"{also} over 1 - discount{without}."
         )
         if self.settings["max_q_ratio"] is not None and ratio > self.settings["max_q_ratio"]:
             raise DivergenceError(
@@ -139,7 +140,7 @@ class Guard:
         if ratio > 2 and not self._warned:
             self._warned = True
             warnings.warn(f"Step {step}: {said} They may be about to diverge.", stacklevel=2)
-        return {**figures, "critic/largest": largest}
+        return {**metrics, "critic/largest": largest}
 
     def _left_out(self) -> dict[str, float]:
         return {name: float(optimiser.left_out) for name, optimiser in self.learner.optimisers.items()}

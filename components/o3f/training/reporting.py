@@ -1,4 +1,4 @@
-"""The figures of an evaluation, as they are logged, printed and saved."""
+"""The metrics of an evaluation, as they are logged, printed and saved."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def summarise(evaluation: Evaluation, config: DictConfig) -> dict[str, float]:
         ``return`` (undiscounted, raw rewards), ``length`` (agent steps), ``score`` where the task has
         reference returns (0 to 100), ``success`` (share of episodes) where the environment tells.
     """
-    figures = {"return": float(np.mean(evaluation.returns)), "length": float(np.mean(evaluation.lengths))}
+    metrics = {"return": float(np.mean(evaluation.returns)), "length": float(np.mean(evaluation.lengths))}
     reference = config.task.score
     if reference.min is not None and reference.max is not None:
-        figures["score"] = float(np.mean(normalised_score(evaluation.returns, reference.min, reference.max)))
+        metrics["score"] = float(np.mean(normalised_score(evaluation.returns, reference.min, reference.max)))
     if evaluation.successes is not None:
-        figures["success"] = float(np.mean(evaluation.successes))
-    return figures
+        metrics["success"] = float(np.mean(evaluation.successes))
+    return metrics
 
 
 def evaluate_policy(policy: TensorDictModuleBase, config: DictConfig) -> dict[str, float]:
@@ -46,24 +46,24 @@ def evaluate_policy(policy: TensorDictModuleBase, config: DictConfig) -> dict[st
 def evaluate_and_log(
     logger: RunLogger, progress: Progress, step: int, learner: Learner, config: DictConfig, rule: RewardRule
 ) -> dict[str, Any]:
-    """Evaluate, log the figures as ``eval/*`` and print them in a line; log ``bias/*`` and film where asked for.
+    """Evaluate, log the metrics as ``eval/*`` and print them in a line; log ``bias/*`` and film where asked for.
 
     Where the environment of the evaluation fails, that is a warning and the step has no score: training goes on.
     """
     try:
-        figures = evaluate_policy(learner.policy, config)
+        metrics = evaluate_policy(learner.policy, config)
         bias = _bias(learner, config, rule) if config.evaluation.q_bias_episodes else {}
     except EvaluationError as error:
         warnings.warn(f"Step {step} has no score, and training goes on. {error}", RuntimeWarning, stacklevel=2)
         return {"step": step}
-    logger.log(step, {f"eval/{name}": value for name, value in figures.items()})
+    logger.log(step, {f"eval/{name}": value for name, value in metrics.items()})
     if bias:
         logger.log(step, {f"bias/{name}": value for name, value in bias.items()})
     if config.evaluation.video_every and step % config.evaluation.video_every == 0:
         film = logger.folder / "videos" / f"step_{step}.mp4"
         record_video(learner.policy, env_config(config), film, seed=config.evaluation.seed)
-    progress.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in figures.items()))
-    return {"step": step, **figures}
+    progress.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in metrics.items()))
+    return {"step": step, **metrics}
 
 
 def _bias(learner: Learner, config: DictConfig, rule: RewardRule) -> dict[str, float]:

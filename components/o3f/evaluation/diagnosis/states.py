@@ -16,7 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.envs.wrappers import Env, FlatObservation
 from o3f.errors import ConfigError, optional
-from o3f.evaluation.episodes import act, told_with_place
+from o3f.evaluation.episodes import act, with_place
 
 Action = npt.NDArray[np.float32]
 
@@ -67,7 +67,7 @@ class Simulator:
 
     def step(self, action: Action) -> Outcome:
         """Take an agent step; returns the observation, the raw reward and whether the task ended."""
-        with told_with_place("in a rollout from a saved state"):
+        with with_place("in a rollout from a saved state"):
             observation, reward, terminated, _, _ = self.env.step(action)
         return observation, float(reward), terminated
 
@@ -124,7 +124,7 @@ def visited_states(
                 yield state
                 count, wait = count - 1, every
             wait -= 1
-            with told_with_place(f"in episode {episode}"):
+            with with_place(f"in episode {episode}"):
                 observation, reward, terminated, truncated, _ = env.step(action)
             if state is not None:
                 again.restore(state)

@@ -35,7 +35,7 @@ _PLAIN = (bool, int, float, str)
 
 def arguments(target: Callable[..., Any]) -> Arguments:
     """Return the arguments of a class or function, with those of our base class in the place of ``**kwargs``."""
-    found = dict(inspect.signature(target).parameters)
+    found = {name: one for name, one in inspect.signature(target).parameters.items() if one.kind != one.VAR_POSITIONAL}
     rest = [name for name, parameter in found.items() if parameter.kind is parameter.VAR_KEYWORD]
     if not rest:
         return found
