@@ -89,8 +89,9 @@ EXPLORATIONS = {
 def optimistic(kind: str) -> tuple[OptimisticActor, export.OptimisticProgram]:
     changes = dict(EXPLORATIONS[kind])
     trained = learner(changes.pop("algorithm"))
-    exploration = settings("finetune", "exploration.num_candidates=20", "exploration.sigma=0.2").exploration
-    options = {**OmegaConf.to_container(exploration), **changes}
+    config = settings("finetune", "exploration.num_candidates=20", "exploration.sigma=0.2", "task.centre=sample")
+    OmegaConf.resolve(config)
+    options = {**OmegaConf.to_container(config.exploration), **changes}
     actor = make_actor(trained.policy, trained.critic, options, trained.policy.spec["action"])
     assert isinstance(actor, OptimisticActor)
     return actor, export.OptimisticProgram(export.plain_policy(trained.policy), interface(), actor)
@@ -178,7 +179,7 @@ def test_a_policy_of_another_kind_is_exported_as_it_is(tmp_path: Path) -> None:
 )
 def test_other_choices_are_refused(change: dict[str, Any], found: str) -> None:
     trained = learner("iql")
-    options = {**OmegaConf.to_container(settings("finetune").exploration), "sigma": 0.2, **change}
+    options = {**OmegaConf.to_container(settings("finetune").exploration), "sigma": 0.2, "centre": "sample", **change}
     if options["kind"] != "optimistic":
         options.pop("omega")
     actor: Any = make_actor(trained.policy, trained.critic, options, trained.policy.spec["action"])

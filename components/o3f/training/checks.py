@@ -8,6 +8,7 @@ from o3f.adapters import is_agent
 from o3f.algorithms import learner_type
 from o3f.data import FORMATS
 from o3f.errors import check_keys, require, require_range
+from o3f.objectives.ranges import RANGES
 from o3f.training.exploration import LIMITS
 
 _COUNTS = ("steps", "evaluate_every", "checkpoint_every", "log_every")
@@ -190,11 +191,7 @@ _TASK = {
     "score.min": "(-inf, inf)",
     "score.max": "(-inf, inf)",
     "reward.shift": "(-inf, inf)",
-    "discount": "[0, 1]",
-    "expectile": "(0, 1)",
-    "temperature": "[0, inf)",
-    "actor_dropout": "[0, 1)",
-    "min_weight": "[0, 1]",
+    **{name: RANGES[name] for name in ("discount", "expectile", "temperature", "actor_dropout", "min_weight")},
     "behaviour.noise": "[0, inf)",
     "behaviour.position_noise": "[0, inf)",
 }

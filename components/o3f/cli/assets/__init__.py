@@ -14,7 +14,7 @@ def asset(name: str) -> str:
         FileNotFoundError: naming those that do.
 
     Examples:
-        >>> asset("halfcheetah.npz").endswith("o3f/assets/halfcheetah.npz")
+        >>> asset("halfcheetah.npz").endswith("assets/halfcheetah.npz")
         True
     """
     folder = Path(__file__).parent
