@@ -131,7 +131,7 @@ def test_workers_multiply_with_the_precision_of_the_run(place: Path) -> None:
     OmegaConf.resolve(config)
     torch.set_float32_matmul_precision("medium")
     telling = TensorDictModule(Telling(), ["observation"], ["action"])
-    with contextlib.closing(LocalWorkers(config, telling, 1, 0)) as workers:
+    with contextlib.closing(LocalWorkers(build.collection(config), telling, 1, 0)) as workers:
         assert (workers.next()["action"] == 1.0).all()
 
 
