@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -129,9 +130,10 @@ class Telling(torch.nn.Module):
 def test_workers_multiply_with_the_precision_of_the_run(place: Path) -> None:
     config = settings("finetune", *TINY, "collector=multi_sync")
     OmegaConf.resolve(config)
+    multiprocessing.set_start_method("spawn", force=True)  # as in runs: a forked process has the setting anyway
     torch.set_float32_matmul_precision("medium")
     telling = TensorDictModule(Telling(), ["observation"], ["action"])
-    with contextlib.closing(LocalWorkers(config, telling, 1, 0)) as workers:
+    with contextlib.closing(LocalWorkers(build.collection(config), telling, 1, 0)) as workers:
         assert (workers.next()["action"] == 1.0).all()
 
 
