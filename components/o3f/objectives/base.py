@@ -172,7 +172,7 @@ class BoundLoss(LossModule):
     def _valid(self, tensordict: TensorDictBase, like: Tensor) -> Tensor | None:
         """The mask that the losses are reduced with, in the shape of ``like``: true where a row is no padding.
 
-        It is the conjunction of those that TorchRL looks for (:attr:`loss_mask_key`), None where there is none.
+        It is the conjunction of those that TorchRL looks for (``loss_mask_key``), None where there is none.
         """
         mask: Tensor | None = None
         for key in self._loss_mask_keys():
@@ -200,7 +200,7 @@ class BoundLoss(LossModule):
         return output
 
     def _make_vmap(self) -> None:
-        """Nothing: there is no vmap to make anew, :meth:`set_vmap_randomness` has nothing to change."""
+        """Nothing: there is no vmap to make anew, ``set_vmap_randomness`` has nothing to change."""
 
     def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
         """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""

@@ -106,7 +106,7 @@ class SACLoss(ActorCriticLoss):
 
     @torch.no_grad()
     def reset_parameters_recursive(self) -> None:
-        """As :meth:`BoundLoss.reset_parameters_recursive`; the temperature goes back to ``alpha_init``."""
+        """As of every loss of ours; the temperature goes back to ``alpha_init``."""
         super().reset_parameters_recursive()
         self.log_alpha.fill_(math.log(self.alpha_init))
 
