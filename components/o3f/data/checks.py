@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 
+from o3f.data.actions import as_made
 from o3f.data.array_files import FileDataset
 from o3f.data.episodes import read_episodes
 from o3f.data.minari_store import Recorded, open_dataset
@@ -63,22 +64,24 @@ def check_dataset(
 def check_environment(dataset_id: str, env: gymnasium.Env[Any, Any], *, root: str | Path | None = None) -> None:
     """Compare an environment with the one a dataset states: id and version, observation and action space.
 
-    A dataset may hold the environment's own units or those after the wrappers of ``env``: its spaces must
-    equal the spaces of ``env`` or of ``env.unwrapped``. No episode is read.
+    A dataset may hold the environment's own units or those after some of its wrappers: its spaces must equal those
+    of ``env`` or of what lies below a wrapper of it. No episode is read.
 
     Raises:
         ValueError: listing the differences.
     """
     dataset = open_dataset(dataset_id, root=root)
     recorded, present = dataset.env_spec, env.unwrapped.spec
+    levels = [env]
+    while isinstance(levels[-1], gymnasium.Wrapper):
+        levels.append(levels[-1].env)
     differences = []
     if recorded is not None and present is not None and recorded.id != present.id:
         differences.append(f"environment id: {recorded.id} in the dataset, {present.id} here")
     for name in ("observation_space", "action_space"):
         stated = getattr(dataset, name)
-        spaces = [getattr(env, name), getattr(env.unwrapped, name)]
-        if stated not in spaces:
-            differences.append(f"{name}: {stated} in the dataset, {spaces[1]} here")
+        if stated not in [getattr(level, name) for level in levels]:
+            differences.append(f"{name}: {stated} in the dataset, {getattr(as_made(env), name)} here")
     if differences:
         raise ValueError(
             f"Dataset '{dataset_id}' was not made in this environment:\n- "

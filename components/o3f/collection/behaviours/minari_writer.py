@@ -17,7 +17,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from minari.namespace import create_namespace, list_local_namespaces
 
 from o3f.collection.behaviours.rollout import Trajectory
-from o3f.data.actions import check_action_space
+from o3f.data.actions import as_made, check_action_space, to_env_actions
 from o3f.data.minari_store import check_dataset_id, datasets_root, minari_root
 from o3f.envs.wrappers import Env
 
@@ -78,7 +78,7 @@ def write_minari(
     target = new_dataset_path(dataset_id, overwrite=overwrite)
     if not trajectories:
         raise ValueError("No trajectories to write.")
-    source = gym_env(env)
+    source = as_made(env)
     bounds = check_action_space(source.action_space)
     episodes = [_episode(index, each, bounds) for index, each in enumerate(trajectories)]
     low, high = score_range or (None, None)
@@ -106,22 +106,14 @@ def write_minari(
 
 
 def _episode(index: int, trajectory: Trajectory, bounds: gymnasium.spaces.Box) -> EpisodeBuffer:
-    centre, half = (bounds.high + bounds.low) / 2, (bounds.high - bounds.low) / 2
     columns: dict[str, Any] = {  # Minari writes arrays faster than the lists it asks for
         "observations": trajectory.observations,
-        "actions": (centre + half * trajectory.actions).astype(bounds.dtype),
+        "actions": to_env_actions(trajectory.actions, bounds),
         "rewards": trajectory.rewards,
         "terminations": trajectory.terminated,
         "truncations": trajectory.truncated,
     }
     return EpisodeBuffer(id=index, seed=trajectory.seed, infos={}, **columns)
-
-
-def gym_env(env: Env) -> Env:
-    """The environment as ``gymnasium.make`` gave it, without the wrappers of this package."""
-    while isinstance(env, gymnasium.Wrapper) and type(env).__module__.startswith("o3f."):
-        env = env.env
-    return env
 
 
 def _requirements() -> list[str]:
