@@ -46,6 +46,7 @@ class DatasetReport:
         clipped_actions: action values beyond the bounds, which the loader clips.
         dropped_rows: rows of a file left out because it does not hold the observation that followed.
         worst_excess: the largest distance of one of them to the bounds, in agent units.
+        still: numbers of the episodes of several steps in which no observation differs from the first.
         faults: ``(field, kind)`` to ``(count, episode, step)`` of the first.
     """
 
@@ -63,6 +64,7 @@ class DatasetReport:
     dropped_rows: int = 0
     worst_excess: float = 0.0
     faults: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
+    still: list[int] = field(default_factory=list)
     _only_zeros: bool = True
     _lowest: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     _highest: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
@@ -144,6 +146,12 @@ class DatasetReport:
                 f"{self.dropped_rows} row(s) of '{self.dataset_id}' were left out: an episode was cut off there, and"
                 " the file does not hold the observation that followed."
             )
+        if self.still:
+            found.append(
+                f"In {len(self.still)} of {len(self.returns)} episodes of '{self.dataset_id}', first in episode"
+                f" {self.still[0]}, the observations stand still from the first to the last. If that cannot be, what"
+                " recorded them kept an array that the environment changes in place: collect again, and copy it."
+            )
         return found + self._constants()
 
     def _constants(self) -> list[str]:
@@ -170,6 +178,8 @@ class DatasetReport:
         self.terminated += bool(episode.terminated[-1])
         self.truncated += not episode.terminated[-1]
         self.unfinished += episode.unfinished
+        if len(episode) > 1 and (episode.observations == episode.observations[0]).all():
+            self.still.append(episode.index)
         self._only_zeros &= not (episode.observations.any() or episode.actions.any())
         for name, values in {"observations": episode.observations, "rewards": episode.rewards[:, None]}.items():
             low, high = values.min(axis=0), values.max(axis=0)
