@@ -196,17 +196,17 @@ class MinariWriter:
             )
 
     def _write(self) -> None:
-        pending, self._pending = self._pending, []
+        pending, steps = self._pending, self._pending_steps
+        self._pending, self._pending_steps = [], 0
         # Where HDF5 meets a full disk it leaves a file that cannot be read; it needs some for every episode.
-        self._check_room(2 * self._pending_steps, _EPISODE_BYTES * len(pending))
+        self._check_room(2 * steps, _EPISODE_BYTES * len(pending))
         try:
             self._dataset.storage.update_episodes(pending)
         except (OSError, RuntimeError) as error:  # HDF5 tells a full disk as either
             raise ResourceError(
                 f"{self.target.parent} could not be written after {self.steps} steps: {str(error).splitlines()[0]}"
             ) from error
-        self.episodes, self.steps = self.episodes + len(pending), self.steps + self._pending_steps
-        self._pending_steps = 0
+        self.episodes, self.steps = self.episodes + len(pending), self.steps + steps
 
 
 def write_minari(
