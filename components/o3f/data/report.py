@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3f.data.episodes import Episode
+from o3f.data.summary import Summary
 
 ACTION_TOLERANCE = 1e-3
 """Excess over the action bounds, in agent units, that is clipped without asking."""
@@ -35,6 +36,7 @@ class DatasetReport:
         clip_actions: accept actions however far out of bounds.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked.
+        summary: figures of the whole, with what is known of the environment.
 
     Attributes:
         returns: raw undiscounted return of each episode with at least one step.
@@ -54,6 +56,7 @@ class DatasetReport:
     clip_actions: bool = False
     on_nonfinite: OnNonfinite = "stop"
     unmarked_ends: UnmarkedEnds = "stop"
+    summary: Summary = field(default_factory=Summary)
     returns: list[float] = field(default_factory=list)
     transitions: int = 0
     terminated: int = 0
@@ -152,7 +155,11 @@ class DatasetReport:
                 f" {self.still[0]}, the observations stand still from the first to the last. If that cannot be, what"
                 " recorded them kept an array that the environment changes in place: collect again, and copy it."
             )
-        return found + self._constants()
+        return [*found, *self._constants(), *self.summary.remarks(f"'{self.dataset_id}'")]
+
+    def __str__(self) -> str:
+        """Return what was read in a line."""
+        return f"{self.dataset_id}: {self.summary.line(self.returns)}"
 
     def _constants(self) -> list[str]:
         """Fields that never change: often an environment with parts of its state left out, or a broken writer."""
@@ -175,6 +182,7 @@ class DatasetReport:
     def _count(self, episode: Episode) -> None:
         self.returns.append(float(episode.rewards.sum(dtype=np.float64)))
         self.transitions += len(episode)
+        self.summary.add(episode)
         self.terminated += bool(episode.terminated[-1])
         self.truncated += not episode.terminated[-1]
         self.unfinished += episode.unfinished
