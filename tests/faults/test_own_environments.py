@@ -16,6 +16,7 @@ from torch import nn
 
 import tests.faulty_envs
 import tests.own_envs  # noqa: F401  (registers own/*)
+from o3f.cli.recipe import expand_home
 from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
 from o3f.envs import EnvConfig, make_env, make_gym_env, make_raw_env, wrappers
 from o3f.envs.wrappers import FlatObservation
@@ -23,6 +24,8 @@ from o3f.errors import EnvironmentFailure, EvaluationError
 from o3f.evaluation.episodes import evaluate
 from o3f.export.interface import Interface
 from o3f.export.programs import PolicyProgram
+from o3f.runs.identity import plain, run_path
+from tests import recipe_runs as runs
 
 STILL = TensorDictModule(lambda observation: torch.zeros_like(observation[..., :1]), ["observation"], ["action"])
 BOUND = st.floats(-1e6, 1e6, width=32)
@@ -180,3 +183,20 @@ def test_f64_an_environment_that_ends_the_process_in_reset_is_tried_again() -> N
     env = make_gym_env(EnvConfig("own/Refusing-v0", kwargs={"how": "reset"}), seed=0, max_failures=2)
     with pytest.warns(RuntimeWarning, match=r"called sys.exit\(4\) in reset"), pytest.raises(EnvironmentFailure):
         env.reset()
+
+
+def test_f63_an_id_with_a_colon_and_a_home_folder_are_taken_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's folder is named after the id; ~ is the home folder, wherever a configuration says it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    task = ["task=custom", "task.env.id=tests.own_envs:own/Kept-v0", "task.dataset.id=me/own-v0"]
+    config = runs.settings("finetune", *task, "runs='~/runs'", "+task.env.kwargs.files=['~/a','b~/c']")
+    assert run_path(plain(config)).as_posix() == ("~/runs/default/tests.own_envs-own-Kept-v0-iql-optimistic/seed0")
+    expand_home(config)
+    assert (config.runs, list(config.task.env.kwargs.files)) == (f"{tmp_path}/runs", [f"{tmp_path}/a", "b~/c"])
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    assert runs.command("collect", *task, "steps=5") == 0
+    wanted = ["overwrite=true", "task.behaviour.kind=npz", "task.behaviour.path=~/a.npz"]
+    assert runs.command("collect", *task, "steps=5", *wanted) == 1
+    assert f"No policy file at {tmp_path}/a.npz" in capsys.readouterr().err
