@@ -6,6 +6,8 @@ run (the policy of a run folder); waypoint (AntMaze, with D4RL's relabelling for
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +16,20 @@ import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from tensordict.nn import TensorDictModuleBase
 
 from o3f.cli.progress import Progress
 from o3f.cli.recipe import recipe, require_range
 from o3f.collection.behaviours import (
+    Behaviour,
     BehaviourConfig,
-    Trajectory,
+    MinariWriter,
     make_behaviour,
     new_dataset_path,
-    rollout,
-    write_minari,
+    record,
 )
-from o3f.envs import make_raw_env
+from o3f.envs import check_interface, episode_seed, make_raw_env
+from o3f.envs.wrappers import Env
 from o3f.evaluation.episodes import normalised_score
 from o3f.runs.identity import plain
 from o3f.training import build
@@ -38,38 +42,46 @@ def main(config: DictConfig) -> None:
     require_range(config, "steps", "[1, inf)", integer=True)
     check_task(config)
     task, start = config.task, time.monotonic()
-    new_dataset_path(task.dataset.id, overwrite=config.overwrite)  # a refusal comes before the work
     env_config = build.env_config(config)
     behaviour_config = BehaviourConfig(**plain(task.behaviour))
-    env = make_raw_env(env_config)
-    behaviour = make_behaviour(behaviour_config, env, env_config, lambda run: build.load_run(run)[1].policy)
+    policies: dict[str, TensorDictModuleBase] = {}
+
+    def policy_of(run: str) -> TensorDictModuleBase:
+        return policies.setdefault(run, build.load_run(run)[1].policy)
+
+    def make() -> tuple[Env, Behaviour]:
+        env = make_raw_env(env_config)
+        return env, make_behaviour(behaviour_config, env, env_config, policy_of)
+
+    new_dataset_path(task.dataset.id, overwrite=config.overwrite)  # refusals come before the work
+    with contextlib.closing(make_raw_env(env_config)) as env:
+        check_interface(env, episode_seed(config.seed, 0))
+        writer = MinariWriter(
+            task.dataset.id,
+            env,
+            behaviour=f"{behaviour_config.kind} behaviour of o3f",
+            description=(
+                f"{task.name}, made by o3f's collect: {without_folders(behaviour_config)}, seed {config.seed}; a step"
+                f" is {env_config.frame_skip} environment step(s) with the action times {env_config.action_scale}."
+            ),
+            score_range=None if task.score.max is None else (task.score.min, task.score.max),
+            overwrite=config.overwrite,
+            steps=config.steps,
+        )
     torch.manual_seed(config.seed)
-
-    trajectories: list[Trajectory] = []
-    left = config.steps
-    with Progress(f"collect {task.dataset.id}", total=left, enabled=config.progress) as progress:
-        while left > 0:
-            episode = len(trajectories)
-            trajectory = rollout(env, behaviour, seed=config.seed, episode=episode, max_steps=left)
-            trajectories.append(trajectory)
-            left -= len(trajectory)
-            progress.advance(len(trajectory))
-
-    path = write_minari(
-        task.dataset.id,
-        trajectories,
-        env,
-        behaviour=f"{behaviour_config.kind} behaviour of o3f",
-        description=(
-            f"{task.name}, made by o3f's collect: {without_folders(behaviour_config)}, seed {config.seed}; a step is"
-            f" {env_config.frame_skip} environment step(s) with the action times {env_config.action_scale}."
-        ),
-        score_range=None if task.score.max is None else (task.score.min, task.score.max),
-        overwrite=config.overwrite,
-    )
-    env.close()
+    returns: list[float] = []
+    with writer, Progress(f"collect {task.dataset.id}", total=config.steps, enabled=config.progress) as progress:
+        try:
+            for trajectory in record(make, seed=config.seed, steps=config.steps):
+                writer.add(trajectory)
+                returns.append(float(trajectory.rewards.sum()))
+                progress.advance(len(trajectory))
+            path = writer.publish()
+        except BaseException:  # Ctrl-C, too: what was played may have taken hours
+            print(writer.keep(), file=sys.stderr)
+            raise
     seconds = time.monotonic() - start
-    print(f"{task.dataset.id}: {summary(trajectories, task.score.min, task.score.max)}")
+    print(f"{task.dataset.id}: {summary(returns, writer.steps, task.score.min, task.score.max)}")
     print(f"written to {path} in {seconds:.0f} s, {config.steps / seconds:.0f} steps/s")
     print(f"next: {next_command()}")
 
@@ -82,14 +94,10 @@ def without_folders(config: BehaviourConfig) -> BehaviourConfig:
     return replace(config, path=[path.name if path.is_absolute() else path.as_posix() for path in paths])
 
 
-def summary(trajectories: list[Trajectory], minimum: float | None, maximum: float | None) -> str:
+def summary(returns: list[float], steps: int, minimum: float | None, maximum: float | None) -> str:
     """One line about the episodes."""
-    returns = np.array([each.rewards.sum() for each in trajectories])
-    score = normalised_score(returns, minimum, maximum)
-    line = (
-        f"{len(returns)} episodes, {sum(map(len, trajectories))} steps,"
-        f" return {returns.mean():.4g} ± {returns.std():.3g}"
-    )
+    score = normalised_score(np.array(returns), minimum, maximum)
+    line = f"{len(returns)} episodes, {steps} steps, return {np.mean(returns):.4g} ± {np.std(returns):.3g}"
     return line if maximum is None else f"{line}, normalised score {score.mean():.1f}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from typing import Any
 
@@ -50,7 +51,7 @@ class Faulty(gymnasium.Env[Any, Any]):
             if self.how == "nonfinite":
                 observation[1] = np.nan
             elif self.how == "outside":
-                observation[0] = 99.0
+                observation[0] = 1e6
             elif self.how == "reward":
                 reward = np.inf
             elif self.how == "hang" and "NoWarn" in multiprocessing.current_process().name:  # a worker of TorchRL
@@ -63,7 +64,18 @@ class Faulty(gymnasium.Env[Any, Any]):
                 reward = np.array([reward, reward])  # type: ignore[assignment]
             elif self.how == "shape":
                 observation = observation[:1]
+            else:
+                return self._fail_late(observation, reward, terminated)
         return observation, reward, terminated, False, {}
+
+    def _fail_late(self, observation: Any, reward: float, terminated: Any) -> Any:
+        """Fail in ways that the first look at an environment cannot see, and that are no plain exceptions."""
+        if self.how == "exit":
+            sys.exit(3)
+        assert self.how != "assert"
+        flag = {"noflag": None, "array": np.array([True, False])}.get(self.how, terminated)
+        info: Any = {"noinfo": None, "successes": {"success": np.array([True, False])}}.get(self.how, {})
+        return observation, reward, flag, False, info
 
 
 gymnasium.register("faulty/Env-v0", Faulty, max_episode_steps=100)

@@ -217,7 +217,7 @@ def test_d4rls_flat_ant_maze_observation_is_position_and_body(tmp_path: Path) ->
 
     kwargs = {"include_cfrc_ext_in_observation": False}
     arrays = numbered(4, terminals=[3], timeouts=[])
-    arrays |= {"observations": np.random.default_rng(0).normal(size=(4, 29)), "actions": np.zeros((4, 8))}
+    arrays |= {"observations": np.random.default_rng(0).normal(size=(4, 29)), "actions": np.eye(4, 8) + np.eye(4, 8, 4)}
     env = make_raw_env(EnvConfig("AntMaze_UMaze-v5", kwargs))
     rows = load_file(write(tmp_path / "a.hdf5", arrays), env=env, observation_keys=["achieved_goal", "observation"])[:]
     assert torch.equal(rows["observation"], torch.from_numpy(arrays["observations"].astype(np.float32)))

@@ -176,6 +176,7 @@ def test_the_tasks_are_d4rls(level: str, place: Path) -> None:
     assert recorded.kwargs["tasks_to_complete"] == TASKS[level]
 
 
+@pytest.mark.filterwarnings("ignore:Dataset .* with other settings")  # shorter episodes than the data's
 def test_a_run_from_the_data_to_the_score(place: Path) -> None:
     toy = ["task=kitchen/mixed", "debug=toy", "algorithm.actor_dropout=0.1", "task.env.max_episode_steps=30"]
     folder = run("finetune", *toy)

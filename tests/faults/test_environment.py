@@ -17,7 +17,7 @@ from torchrl.envs.utils import check_env_specs
 
 from o3f.cli.signals import StopSignals
 from o3f.data import end_episode, make_buffer
-from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
+from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env, wrappers
 from o3f.errors import ActionError, EnvironmentFailure, EvaluationError
 from o3f.evaluation.episodes import evaluate
 from o3f.evaluation.video import record_video
@@ -53,7 +53,8 @@ ONLINE = [
 
 
 @pytest.fixture(autouse=True)
-def _fresh_counts() -> Iterator[None]:
+def _fresh_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(wrappers, "_TOLD", set())
     Faulty.made = 0
     threads = torch.get_num_threads()
     yield
@@ -68,7 +69,7 @@ FAILURES = {
     "raise": r"ConnectionError in step, .*faulty_envs.py:\d+\): motor 3 does not answer",
     "nonfinite": r"not finite after action \[0.25\]: observation \[1\] .flat indices., reward 3.0",
     "reward": r"not finite after action \[0.25\]: observation \[\] .flat indices., reward inf",
-    "outside": r"outside its space after action \[0.25\]: \[99.0\] at \[0\].*allowed .* to \[50.0",
+    "outside": r"outside its space after action \[0.25\]: \[1000000.0\] at \[0\].*stated are .* to \[50.0",
     "shape": r"has shape \(1,\), expected",
     "old": "not enough values to unpack",
 }

@@ -23,10 +23,12 @@ import functools
 import inspect
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
@@ -34,7 +36,7 @@ from hydra.conf import HydraConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import o3f.cli.assets  # noqa: F401  (registers the resolver ${asset:NAME})
@@ -95,11 +97,24 @@ def _run(function: Function, config: DictConfig) -> None:
     if "precision" in config:
         check_keys([config.precision], PRECISIONS, "precision")
         torch.set_float32_matmul_precision(config.precision)
+    expand_home(config)
     function(config)
+
+
+def expand_home(node: Any) -> None:
+    """Replace ``~/`` at the beginning of any text by the home folder, in place; only paths begin like that."""
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        value = node[key]
+        if isinstance(value, DictConfig | ListConfig):
+            expand_home(value)
+        elif isinstance(value, str) and value.startswith("~/"):
+            node[key] = str(Path(value).expanduser())
 
 
 def _command(function: Function, folder: Path, config_name: str) -> int:
     """Run the command line; return the exit code."""
+    # Hydra's grammar has no ~ in a value, and shells leave it alone after an equals sign.
+    sys.argv[1:] = [re.sub(r"(?<=[=,\[])~(?=/)", str(Path.home()), each) for each in sys.argv[1:]]
     failures: list[Exception] = []
     command = Command(tuple(sys.argv[1:]), os.getpid())
 

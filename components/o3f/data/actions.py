@@ -9,20 +9,62 @@ import numpy as np
 import numpy.typing as npt
 
 
+def as_made(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """Return the environment as ``gymnasium.make`` gave it, in its own units: without the wrappers of this package.
+
+    What its user wrapped it in is part of it: a stack of frames, other bounds of its actions.
+    """
+    while isinstance(env, gymnasium.Wrapper) and type(env).__module__.startswith("o3f."):
+        env = env.env
+    return env
+
+
 def check_action_space(space: gymnasium.Space[Any]) -> gymnasium.spaces.Box:
     """Return the action space as the bounded vector it must be.
 
     Raises:
-        ValueError: if actions are discrete, unbounded, or not a vector.
+        ValueError: if actions are discrete, whole numbers, unbounded, or not a vector.
     """
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
         raise ValueError(f"The action space is {space}. Supported: a Box of shape [A]; discrete actions are not.")
+    if not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(
+            f"The action space is {space}, of whole numbers. Supported: a Box of shape [A] of floats; discrete actions"
+            " are not, since what is executed could not be what is learned from. If the environment takes fractions,"
+            " let it state a Box of np.float32."
+        )
     if not (space.is_bounded() and (space.high > space.low).all()):
         raise ValueError(
-            f"The action space {space} is not bounded. Every dimension needs finite bounds, low < high:"
-            " wrap the environment in gymnasium.wrappers.RescaleAction or ClipAction."
+            f"The action space {space} is not bounded. Every dimension needs finite bounds, low < high: state them in"
+            " the environment, or register it wrapped in gymnasium.wrappers.TransformAction(env, lambda action: action,"
+            " gymnasium.spaces.Box(LOW, HIGH, SHAPE)) (docs/limits.md)."
         )
     return space
+
+
+def to_env_actions(
+    actions: npt.ArrayLike, space: gymnasium.spaces.Box, action_scale: float = 1.0
+) -> npt.NDArray[np.floating]:
+    r"""Rescale agent actions to an environment's, :math:`c + \text{action\_scale} \cdot h \cdot a`.
+
+    What :func:`to_agent_actions` does the other way round.
+
+    The result has the type of the space and lies in it, to the last bit: centre and half width are rounded, so that
+    :math:`c + h` can exceed the upper bound, in float32 for a third of all bounds.
+
+    Args:
+        actions: ``[*B, A]`` in [-1, 1].
+        space: bounds of the environment's actions.
+        action_scale: share of the action range that the agent uses.
+
+    Examples:
+        >>> uneven = gymnasium.spaces.Box(-0.7, 0.1, (1,), np.float32)
+        >>> uneven.contains(to_env_actions(np.ones(1, np.float32), uneven))
+        True
+    """
+    centre, half = space.high / 2 + space.low / 2, space.high / 2 - space.low / 2  # the sum of both may overflow
+    values = (centre + action_scale * half * np.asarray(actions)).astype(space.dtype)
+    return np.asarray(np.clip(values, space.low, space.high))
 
 
 def to_agent_actions(

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from o3f.data.actions import check_action_space
+from o3f.data.actions import as_made, check_action_space
 from o3f.data.observations import observation_layout
 from o3f.errors import ConfigError
 
@@ -46,7 +46,7 @@ def check_fits(
     space = _space(sizes)
     if env is None:
         return space, gymnasium.spaces.Box(-1.0, 1.0, (action_dim,))
-    actions = check_action_space(env.unwrapped.action_space)
+    actions = check_action_space(as_made(env).action_space)
     here = observation_layout(env.observation_space, keys)
     flat = observation_layout(space, keys if isinstance(space, gymnasium.spaces.Dict) else None)
     name = env.unwrapped.spec.id if env.unwrapped.spec is not None else str(env.unwrapped)

@@ -24,6 +24,7 @@ class DatasetInfo:
         returns: lowest, mean and highest raw return of the episodes read.
         reference_scores: the scores the dataset states for 0 and 100; ``None`` if it does not.
         reward: the reward rule that was applied, its scale as a number.
+        summary: episodes, lengths, returns, ends and the range of actions in a line.
     """
 
     dataset_id: str
@@ -38,6 +39,7 @@ class DatasetInfo:
     returns: tuple[float, float, float]
     reference_scores: tuple[float, float] | None
     reward: RewardRule
+    summary: str
 
     @property
     def changes(self) -> dict[str, int]:

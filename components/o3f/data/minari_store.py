@@ -15,6 +15,10 @@ from minari.dataset.minari_storage import MinariStorage
 _ROOT_VARIABLE = "MINARI_DATASETS_PATH"
 
 
+FRAME_SKIP = "o3f_frame_skip"
+"""In the metadata of datasets that this package wrote: steps of the environment a recorded step."""
+
+
 class Recorded(Protocol):
     """What is read: a ``minari.MinariDataset``, or a :class:`~o3f.data.array_files.FileDataset`."""
 
@@ -76,6 +80,12 @@ def open_dataset(dataset_id: str, *, download: bool = False, root: str | Path | 
         return minari.MinariDataset(MinariStorage.read(data))
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise unreadable(dataset_id, data, error) from error
+
+
+def limit_of(dataset: Recorded) -> int | None:
+    """Return the time limit of the recorded environment, in recorded steps; None where the dataset does not say."""
+    limit = getattr(dataset.env_spec, "max_episode_steps", None)
+    return None if limit is None else limit // int(dataset.storage.metadata.get(FRAME_SKIP, 1))
 
 
 def is_local(dataset_id: str, root: str | Path | None = None) -> bool:

@@ -14,11 +14,12 @@ from tensordict import TensorDict
 from o3f.data.actions import check_action_space
 from o3f.data.episodes import Episode, read_episodes
 from o3f.data.info import DatasetInfo
-from o3f.data.minari_store import Recorded, open_dataset
+from o3f.data.minari_store import Recorded, limit_of, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule, warn_of_far_rewards
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
+from o3f.data.summary import Summary
 from o3f.data.tasks_once import Rewards, with_rewards
 from o3f.data.verify import Stored, verify_rows
 
@@ -71,7 +72,8 @@ def read_rows(
     layout = observation_layout(dataset.observation_space, observation_keys)
     (action_dim,) = check_action_space(dataset.action_space).shape
     rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
-    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends)
+    summary = Summary(limit_of(dataset), layout.space, check_action_space(dataset.action_space))
+    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary)
     stored = _fill(rows, count, read_episodes(dataset, layout, action_scale), report)
     filled = sum(each.steps for each in stored)
     if check or not stored:
@@ -166,4 +168,5 @@ def _finish(rows: TensorDict, dataset: Recorded, report: DatasetReport, reward: 
         ),
         reference_scores=None if low is None or high is None else (float(low), float(high)),
         reward=rule,
+        summary=str(report),
     )

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3f.data.episodes import Episode
+from o3f.data.summary import Summary
 
 ACTION_TOLERANCE = 1e-3
 """Excess over the action bounds, in agent units, that is clipped without asking."""
@@ -35,6 +36,7 @@ class DatasetReport:
         clip_actions: accept actions however far out of bounds.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked.
+        summary: figures of the whole, with what is known of the environment.
 
     Attributes:
         returns: raw undiscounted return of each episode with at least one step.
@@ -46,6 +48,7 @@ class DatasetReport:
         clipped_actions: action values beyond the bounds, which the loader clips.
         dropped_rows: rows of a file left out because it does not hold the observation that followed.
         worst_excess: the largest distance of one of them to the bounds, in agent units.
+        still: numbers of the episodes of several steps in which no observation differs from the first.
         faults: ``(field, kind)`` to ``(count, episode, step)`` of the first.
     """
 
@@ -53,6 +56,7 @@ class DatasetReport:
     clip_actions: bool = False
     on_nonfinite: OnNonfinite = "stop"
     unmarked_ends: UnmarkedEnds = "stop"
+    summary: Summary = field(default_factory=Summary)
     returns: list[float] = field(default_factory=list)
     transitions: int = 0
     terminated: int = 0
@@ -63,6 +67,7 @@ class DatasetReport:
     dropped_rows: int = 0
     worst_excess: float = 0.0
     faults: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
+    still: list[int] = field(default_factory=list)
     _only_zeros: bool = True
     _lowest: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     _highest: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
@@ -144,7 +149,17 @@ class DatasetReport:
                 f"{self.dropped_rows} row(s) of '{self.dataset_id}' were left out: an episode was cut off there, and"
                 " the file does not hold the observation that followed."
             )
-        return found + self._constants()
+        if self.still:
+            found.append(
+                f"In {len(self.still)} of {len(self.returns)} episodes of '{self.dataset_id}', first in episode"
+                f" {self.still[0]}, the observations stand still from the first to the last. If that cannot be, what"
+                " recorded them kept an array that the environment changes in place: collect again, and copy it."
+            )
+        return [*found, *self._constants(), *self.summary.remarks(f"'{self.dataset_id}'")]
+
+    def __str__(self) -> str:
+        """Return what was read in a line."""
+        return f"{self.dataset_id}: {self.summary.line(self.returns)}"
 
     def _constants(self) -> list[str]:
         """Fields that never change: often an environment with parts of its state left out, or a broken writer."""
@@ -167,9 +182,12 @@ class DatasetReport:
     def _count(self, episode: Episode) -> None:
         self.returns.append(float(episode.rewards.sum(dtype=np.float64)))
         self.transitions += len(episode)
+        self.summary.add(episode)
         self.terminated += bool(episode.terminated[-1])
         self.truncated += not episode.terminated[-1]
         self.unfinished += episode.unfinished
+        if len(episode) > 1 and (episode.observations == episode.observations[0]).all():
+            self.still.append(episode.index)
         self._only_zeros &= not (episode.observations.any() or episode.actions.any())
         for name, values in {"observations": episode.observations, "rewards": episode.rewards[:, None]}.items():
             low, high = values.min(axis=0), values.max(axis=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.util
+import traceback
+import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,7 @@ from o3f.envs.wrappers import (
     ResetOptions,
     RuledReward,
     SeededResets,
+    Sound,
     UnitActions,
     episode_seed,
 )
@@ -85,9 +88,10 @@ def make_raw_env(config: EnvConfig, *, render_mode: str | None = None) -> Env:
     Raises:
         ValueError: if the id is unknown, an argument or attribute is not the environment's, there is no time
             limit, or the actions are discrete or unbounded.
+        RuntimeError: if the environment refuses to be made.
         ImportError: if the environment needs a package that is not installed.
     """
-    env = _make(config, {} if render_mode is None else {"render_mode": render_mode})
+    env: Env = Sound(_make(config, {} if render_mode is None else {"render_mode": render_mode}))
     if env.spec is None or env.spec.max_episode_steps is None:
         raise ValueError(f"{config.id} has no time limit of its own. Set max_episode_steps (agent steps).")
     for name, value in config.attributes.items():
@@ -148,7 +152,8 @@ def make_env(
 ) -> EnvBase:
     """A TorchRL environment for a ``Collector``; arguments and errors as :func:`make_gym_env`.
 
-    What the environment returns is looked at first (:func:`~o3f.envs.check_interface`), in a copy of its own.
+    What the environment returns is looked at first (:func:`~o3f.envs.check_interface`), in a copy of its own. Where
+    there can be no two of it at a time, that is a warning: evaluations need one, too.
 
     Returns:
         Keys ``observation`` ``[O]`` and ``reward`` ``[1]``, float32; ``action`` ``[A]``, ``Bounded(-1, 1)``;
@@ -159,7 +164,24 @@ def make_env(
     env = make_gym_env(
         config, seed=seed, first_episode=first_episode, reward=reward, max_failures=max_failures, counters=counters
     )
+    _try_another(config, episode_seed(seed, first_episode))
     return GymWrapper(env, device=device)
+
+
+def _try_another(config: EnvConfig, seed: int) -> None:
+    """Say it now, and not at every evaluation, where an environment cannot be made and reset beside the first."""
+    try:
+        with contextlib.closing(make_raw_env(config)) as other:
+            other.reset(seed=seed)
+    except Exception as error:
+        warnings.warn(
+            f"There can be no second {config.id} in this process ({type(error).__name__}: {error}), and evaluations"
+            " have one of their own while this one collects: they will fail, and the run will have no scores. If it"
+            " is a process that can have one only, collect in another: collector=multi_sync num_workers=1. If it is"
+            " the machine, go on without, and play the episodes afterwards: evaluate run=FOLDER.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
@@ -181,6 +203,12 @@ def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
         raise ImportError(f"{config.id} needs a package that is not installed ({error}). {what}") from error
     except TypeError as error:
         raise ValueError(f"{config.id} does not take the arguments {arguments}: {error}") from error
+    except (AssertionError, SystemExit, gymnasium.error.Error) as error:  # of which the first often says nothing
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise RuntimeError(
+            f"{config.id} could not be made with {arguments}: {type(error).__name__} in {where.filename}:"
+            f"{where.lineno} ({where.line}) {error}".rstrip()
+        ) from error
 
 
 def _unknown(env_id: str) -> str:

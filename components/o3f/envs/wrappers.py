@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from o3f.data.actions import check_action_space
+from o3f.data.actions import check_action_space, to_env_actions
 from o3f.data.observations import observation_layout
 from o3f.data.rewards import RewardRule
 from o3f.errors import ActionError
@@ -23,11 +24,51 @@ Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 Reset = tuple[Any, dict[str, Any]]
 
 SPACE_TOLERANCE = 1e-3
-"""How far an observation may lie outside the bounds that its space states."""
+"""How far an observation may lie outside the bounds that its space states, without a word."""
+
+SPACE_EXCESS = 1e3
+"""How far it may lie outside at all: stated bounds are often guesses, but a thousand times as much is another thing."""
+
+_TOLD: set[str] = set()
+"""Environments of which this process has said that they leave their space."""
+
+
+class Sound(Wrapper):
+    """Makes a failure of the environment of what would go unnoticed, or end the process, later than its first step.
+
+    That is where :func:`~o3f.envs.check_interface` looks. The lowest wrapper, so that all of ours meet the same.
+
+    Raises:
+        RuntimeError: in ``step`` and ``reset``, if the environment ends the process with ``sys.exit``, or
+            ``terminated``, ``truncated`` or ``info`` are not what Gymnasium's interface says.
+    """
+
+    def step(self, action: Any) -> Step:
+        """Step."""
+        try:
+            result = self.env.step(action)
+        except SystemExit as error:
+            raise RuntimeError(f"{self.env} called sys.exit({error.code}) in step.") from error
+        for name, flag in (("terminated", result[2]), ("truncated", result[3])):
+            if not isinstance(flag, bool | np.bool_):
+                raise RuntimeError(f"{name} is {flag!r} ({type(flag).__name__}), expected True or False.")
+        if not isinstance(result[4], dict):
+            raise RuntimeError(f"info is {result[4]!r} ({type(result[4]).__name__}), expected a dict.")
+        return result
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        """Reset."""
+        try:
+            return self.env.reset(seed=seed, options=options)
+        except SystemExit as error:
+            raise RuntimeError(f"{self.env} called sys.exit({error.code}) in reset.") from error
 
 
 class FrameSkip(Wrapper):
-    """Hold each action for ``frames`` steps; rewards are summed, a finished episode stops it early."""
+    """Hold each action for ``frames`` steps; rewards are summed, a finished episode stops it early.
+
+    An environment may change the array that it is given: each step gets its own.
+    """
 
     def __init__(self, env: Env, frames: int) -> None:
         super().__init__(env)
@@ -35,12 +76,12 @@ class FrameSkip(Wrapper):
 
     def step(self, action: Any) -> Step:
         """Take up to ``frames`` steps with one action."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(np.copy(action))
         total = float(reward)
         for _ in range(self.frames - 1):
             if terminated or truncated:
                 break
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            observation, reward, terminated, truncated, info = self.env.step(np.copy(action))
             total += float(reward)
         return observation, total, terminated, truncated, info
 
@@ -81,7 +122,8 @@ class UnitActions(Wrapper):
     r"""Actions in [-1, 1], float32, whatever the bounds of the environment.
 
     The environment receives :math:`c + \text{scale} \cdot h \cdot a` with :math:`c` the centre and :math:`h`
-    the half width of its bounds. No action that is NaN or outside [-1, 1] ever reaches it.
+    the half width of its bounds, always an element of its action space (:func:`~o3f.data.actions.to_env_actions`).
+    No action that is NaN or outside [-1, 1] ever reaches it.
 
     Raises:
         ValueError: if the action space is not a bounded vector.
@@ -104,7 +146,7 @@ class UnitActions(Wrapper):
                 f"Action {np.array2string(action, threshold=10)} is not in [-1, 1]: it was not sent to the"
                 " environment. Check the policy for NaN weights, or project its actions onto the action spec."
             )
-        return self.env.step(self.centre + self.scale * self.half * action)
+        return self.env.step(to_env_actions(action, self.bounds, self.scale))
 
 
 class ResetOptions(Wrapper):
@@ -124,9 +166,11 @@ class ResetOptions(Wrapper):
 class FlatObservation(Wrapper):
     """Observations as one float32 vector, laid out as :func:`o3f.data.observation_layout` does.
 
+    An observation more than :data:`SPACE_TOLERANCE` outside its space is a warning, once for each environment.
+
     Raises:
         RuntimeError: in ``step`` and ``reset``, if an observation or a reward is not finite, or an observation lies
-            more than :data:`SPACE_TOLERANCE` (relative to bounds greater than 1) outside its space.
+            more than :data:`SPACE_EXCESS` (both relative to bounds greater than 1) outside its space.
     """
 
     def __init__(self, env: Env, keys: Sequence[str] | None = None) -> None:
@@ -134,10 +178,7 @@ class FlatObservation(Wrapper):
         self.layout = observation_layout(env.observation_space, keys)
         space = self.layout.space
         self.observation_space = space
-        self._low, self._high = (
-            bound + sign * SPACE_TOLERANCE * np.maximum(1.0, np.abs(bound))
-            for bound, sign in ((space.low, -1.0), (space.high, 1.0))
-        )
+        self._low, self._high = widened(space, SPACE_TOLERANCE)
         self._bounded = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
 
     def step(self, action: Any) -> Step:
@@ -159,13 +200,42 @@ class FlatObservation(Wrapper):
                 " diverged or the environment has a bug; the transition was not passed on."
             )
         if self._bounded and not ((self._low <= flat) & (flat <= self._high)).all():
-            outside = np.flatnonzero((flat < self._low) | (flat > self._high))
-            raise RuntimeError(
-                f"{self.env} gave an observation outside its space after action {action}: {flat[outside].tolist()} at"
-                f" {outside.tolist()} (flat indices), allowed {self._low[outside].tolist()} to"
-                f" {self._high[outside].tolist()}. Correct the environment, or the bounds it states."
-            )
+            self._outside(flat, action)
         return flat
+
+    def _outside(self, flat: npt.NDArray[np.float32], action: Any) -> None:
+        """Stop at a gross excess, and say once that the bounds are not those that hold."""
+        low, high = widened(self.layout.space, SPACE_EXCESS)
+        gross = (flat < low) | (flat > high)
+        where = np.flatnonzero(gross if gross.any() else (flat < self._low) | (flat > self._high))
+        space = self.layout.space
+        what = (
+            f"{self.env} gave an observation outside its space after action {action}: {flat[where].tolist()} at"
+            f" {where.tolist()} (flat indices), stated are {space.low[where].tolist()} to {space.high[where].tolist()}."
+        )
+        if gross.any():
+            raise RuntimeError(f"{what} That is no matter of bounds. Correct the environment, or the bounds it states.")
+        name = str(self.env)
+        if name not in _TOLD:
+            _TOLD.add(name)
+            warnings.warn(
+                f"{what} Observations are taken as they are; nothing here relies on their bounds. This is said once.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+
+def widened(space: gymnasium.spaces.Box, share: float) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Return the bounds of a space moved outwards by ``share`` of themselves, or of 1 where they are less.
+
+    Examples:
+        >>> low, high = widened(gymnasium.spaces.Box(-0.5, 4.0, (1,)), 0.5)
+        >>> low.tolist(), high.tolist()
+        ([-1.0], [6.0])
+    """
+    with np.errstate(over="ignore"):  # of bounds such as numpy.finfo(numpy.float32).max
+        reach = share * np.maximum(1.0, np.abs(np.stack([space.low, space.high])))
+        return space.low - reach[0], space.high + reach[1]
 
 
 class SeededResets(Wrapper):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +63,10 @@ def evaluate(
     """Play episodes and sum their raw rewards.
 
     The episodes run in lock-step in this process, one environment each, so that the policy is called once
-    for all of them. Episode ``k`` resets with ``episode_seed(seed, k)``: the same seed means the same
-    episodes. Dropout is off, and everything drawn comes from streams seeded here; the training's are put
-    back afterwards, those that the policy's modules own included (:func:`isolated`).
+    for all of them; where there cannot be so many environments, in as many as there can. Episode ``k`` resets
+    with ``episode_seed(seed, k)``: the same seed means the same episodes. Dropout is off, and everything drawn
+    comes from streams seeded here; the training's are put back afterwards, those that the policy's modules own
+    included (:func:`isolated`).
 
     Args:
         policy: reads ``observation`` ``[E, O]`` and writes ``action`` ``[E, A]`` in [-1, 1]. The entry
@@ -87,10 +90,10 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         stack.enter_context(isolated(policy, seed))
         stack.enter_context(set_exploration_type(exploration))
-        players: list[_Player] = []
-        for _ in range(min(episodes, max_parallel)):
-            players.append(_Player(config, seed, numbers, record))
-            stack.callback(players[-1].env.close)
+        envs = _own_envs(config, min(episodes, max_parallel))
+        for env in envs:
+            stack.callback(env.close)
+        players = [_Player(env, seed, numbers, record) for env in envs]
         while any(player.episode is not None for player in players):
             observations = np.stack([player.observation for player in players])
             actions = act(policy, observations, [player.is_init for player in players])
@@ -167,7 +170,27 @@ def with_place(place: str) -> Iterator[None]:
         yield
     except Exception as error:
         kind = ActionError if isinstance(error, ActionError) else EvaluationError
-        raise kind(f"Evaluation stopped {place}: {error}") from error
+        raise kind(f"Evaluation stopped {place}: {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """Return what an error says; of one that says nothing or little, such as a bare assertion, its kind and place."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{error} ({type(error).__name__} in {where.name}, {where.filename}:{where.lineno})".lstrip()
+
+
+def own_env(config: EnvConfig) -> FlatObservation:
+    """Make an environment for an evaluation.
+
+    Raises:
+        EvaluationError: it cannot be made, though nothing is wrong with the configuration.
+    """
+    try:
+        return FlatObservation(make_raw_env(config), config.observation_keys)
+    except (ValueError, KeyError, ImportError):
+        raise  # a mistake in the configuration
+    except Exception as error:
+        raise EvaluationError(f"The environment for an evaluation could not be made: {told(error)}") from error
 
 
 class _Record:
@@ -180,17 +203,27 @@ class _Record:
         self.judged = False
 
 
+def _own_envs(config: EnvConfig, count: int) -> list[FlatObservation]:
+    """As many as were asked for, or as there can be at a time: a simulator may own a port, or its process."""
+    envs = [own_env(config)]
+    try:
+        while len(envs) < count:
+            envs.append(own_env(config))
+    except Exception as error:
+        warnings.warn(
+            f"There can be {len(envs)} of {count} environments at a time, so the episodes of an evaluation are played"
+            f" one after the other in what there is. {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return envs
+
+
 class _Player:
     """One environment, playing the next episode that nobody plays yet; parked when none is left."""
 
-    def __init__(self, config: EnvConfig, seed: int, numbers: Iterator[int], record: _Record) -> None:
-        try:
-            self.env = FlatObservation(make_raw_env(config), config.observation_keys)
-        except (ValueError, KeyError, ImportError):
-            raise  # a mistake in the configuration
-        except Exception as error:
-            raise EvaluationError(f"The environment for an evaluation could not be made: {error}") from error
-        self.seed, self.numbers, self.record = seed, numbers, record
+    def __init__(self, env: FlatObservation, seed: int, numbers: Iterator[int], record: _Record) -> None:
+        self.env, self.seed, self.numbers, self.record = env, seed, numbers, record
         self._next()
 
     def _next(self) -> None:
@@ -207,9 +240,11 @@ class _Player:
         record, episode = self.record, self.episode
         with with_place(f"in episode {episode} at step {record.lengths[episode]}"):
             self.observation, reward, terminated, truncated, info = self.env.step(action)
+            success: Any = info.get("success", info.get("is_success"))
+            if np.size(success) != 1:
+                raise ValueError(f"success is {success!r} in the environment's info, expected True or False.")
         record.returns[episode] += float(reward)
         record.lengths[episode] += 1
-        success = info.get("success", info.get("is_success"))
         record.judged |= success is not None
         record.successes[episode] |= bool(success)
         self.is_init = False

@@ -14,9 +14,9 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.data import RewardRule
-from o3f.envs import EnvConfig, episode_seed, make_raw_env
+from o3f.envs import EnvConfig, episode_seed
 from o3f.envs.wrappers import FlatObservation
-from o3f.evaluation.episodes import act, isolated, with_place
+from o3f.evaluation.episodes import act, isolated, own_env, with_place
 
 Floats = npt.NDArray[np.float64]
 
@@ -110,7 +110,7 @@ def measure_q_bias(
     with contextlib.ExitStack() as stack:
         stack.enter_context(isolated(policy, seed))
         stack.enter_context(set_exploration_type(ExplorationType.RANDOM))
-        env = stack.enter_context(contextlib.closing(FlatObservation(make_raw_env(config), config.observation_keys)))
+        env = stack.enter_context(contextlib.closing(own_env(config)))
         for episode in range(episodes):
             played = _play(policy, env, episode_seed(seed, episode), rule)
             count = counted_steps(len(played.rewards), played.terminated, discount)

@@ -39,7 +39,10 @@ class Interface:
         with contextlib.closing(make_raw_env(config)) as env:
             bounds: Any = env.get_wrapper_attr("bounds")
             centre, half = (np.asarray(env.get_wrapper_attr(name), np.float32) for name in ("centre", "half"))
-            low, high = bounds.low.astype(np.float32), bounds.high.astype(np.float32)
+            low, high = (bound.astype(np.float32) for bound in (bounds.low, bounds.high))
+            # Of float64 bounds, the nearest float32 may lie outside of them.
+            low = np.where(low < bounds.low, np.nextafter(low, np.float32(np.inf)), low)
+            high = np.where(high > bounds.high, np.nextafter(high, np.float32(-np.inf)), high)
             layout = observation_layout(env.observation_space, config.observation_keys)
         return cls(layout, low, high, centre, np.float32(config.action_scale) * half)
 

@@ -90,7 +90,7 @@ class OptimisticProgram(PolicyProgram):
         best = torch.where(unknown, -torch.inf, scores).argmax(-1, keepdim=True).unsqueeze(-1)
         chosen = candidates.gather(-2, best.expand(-1, -1, candidates.shape[-1])).squeeze(-2)
         chosen = torch.where(unknown.all(-1, keepdim=True), torch.nan, chosen)
-        return self.action_centre + self.action_half * chosen
+        return self.in_units(chosen)
 
     def inputs(self, batch: int = 2) -> dict[str, Tensor]:
         """Return zeros of the shapes of all inputs that this program needs, by name."""

@@ -18,7 +18,8 @@ class PolicyProgram(nn.Module):
     .. math:: u = \pi(s), \quad u' = \mathrm{clip}(u, p - r, p + r), \quad a = c + h u'
 
     with c and h the centre and half width of the actions, r = ``max_change`` and p the action before. Without
-    ``max_change`` there is no p; where p is NaN (an episode's first step) nothing is limited.
+    ``max_change`` there is no p; where p is NaN (an episode's first step) nothing is limited. What rounding puts beyond
+    the environment's bounds is set to them.
 
     Args:
         policy: of :func:`~o3f.export.plain_policy`.
@@ -28,6 +29,8 @@ class PolicyProgram(nn.Module):
 
     action_centre: Tensor
     action_half: Tensor
+    action_low: Tensor
+    action_high: Tensor
     max_change: Tensor | None
 
     def __init__(self, policy: nn.Module, interface: Interface, max_change: Tensor | None = None) -> None:
@@ -36,6 +39,8 @@ class PolicyProgram(nn.Module):
         self.observation_dim = interface.layout.size
         self.register_buffer("action_centre", torch.from_numpy(interface.centre.copy()))
         self.register_buffer("action_half", torch.from_numpy(interface.half.copy()))
+        self.register_buffer("action_low", torch.from_numpy(interface.low.copy()))
+        self.register_buffer("action_high", torch.from_numpy(interface.high.copy()))
         self.register_buffer("max_change", None if max_change is None else max_change.detach().cpu().clone())
 
     def forward(self, observation: Tensor, previous: Tensor | None = None) -> Tensor:
@@ -46,7 +51,11 @@ class PolicyProgram(nn.Module):
             previous: the action executed before, ``[B, A]``, NaN where there is none.
         """
         action: Tensor = self.policy(observation)
-        return self.action_centre + self.action_half * self.within(action, previous)
+        return self.in_units(self.within(action, previous))
+
+    def in_units(self, action: Tensor) -> Tensor:
+        """Rescale actions ``[B, A]`` in [-1, 1] to the environment's bounds, which they never leave."""
+        return (self.action_centre + self.action_half * action).clamp(self.action_low, self.action_high)
 
     def within(self, action: Tensor, previous: Tensor | None) -> Tensor:
         """Limit actions ``[B, A]`` or ``[B, N, A]`` in [-1, 1] to those near the ``previous`` one ``[B, A]``."""

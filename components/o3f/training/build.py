@@ -148,6 +148,7 @@ def buffer(
             check_environment(config.dataset.id, recorded)
             rows = load_minari(config.dataset.id, **options)
         info = dataset_info(rows)
+        print(info.summary)
         check_maze(rows, info, recorded, env.observation_keys or ())
     return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **info.changes}
 

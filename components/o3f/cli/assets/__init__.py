@@ -1,7 +1,11 @@
-"""Small files that come with the package; in a configuration, ``${asset:NAME}`` is the path of one."""
+"""Small files that come with the package, and what configurations ask Python for.
+
+``${asset:NAME}`` is the path of such a file, ``${folder_name:TEXT}`` the text as it can be part of a folder's name.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -25,4 +29,15 @@ def asset(name: str) -> str:
     return str(path)
 
 
+def folder_name(text: str) -> str:
+    """Return a text with what a folder's name cannot have replaced, at most 100 characters.
+
+    Examples:
+        >>> folder_name("pointmass:PointMass-v0")
+        'pointmass-PointMass-v0'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:100]
+
+
 OmegaConf.register_new_resolver("asset", asset, replace=True)
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

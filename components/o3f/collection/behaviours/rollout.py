@@ -58,7 +58,7 @@ def rollout(env: Env, behaviour: Behaviour, *, seed: int, episode: int, max_step
     """Record one episode.
 
     Everything drawn here depends on ``(seed, episode)`` alone. An episode cut off by ``max_steps`` ends as
-    truncated.
+    truncated. Observations are copied, since an environment may give the same array every time.
 
     Args:
         env: from :func:`o3f.envs.make_raw_env`.
@@ -66,19 +66,22 @@ def rollout(env: Env, behaviour: Behaviour, *, seed: int, episode: int, max_step
         seed: of the whole collection.
         episode: number of this episode.
         max_steps: at least 1.
+
+    Raises:
+        RuntimeError: if an observation or a reward is not finite, or the environment fails in another way.
     """
     rng = np.random.default_rng([seed, episode, 1])
     reset_seed = episode_seed(seed, episode)
     observation, _ = env.reset(seed=reset_seed, options=behaviour.start(episode, rng))
-    observations: list[Any] = [observation]
+    observations: list[Any] = [checked(observation, 0.0, 0)]
     steps: list[tuple[Array, float, bool, bool]] = []
     done = False
     while not done:
         action = np.clip(behaviour.act(observation, rng), -1.0, 1.0).astype(np.float32)
         observation, reward, terminated, truncated, _ = env.step(action)
         truncated = truncated or (len(steps) + 1 == max_steps and not terminated)
-        observations.append(observation)
-        steps.append((action, float(reward), terminated, truncated))
+        steps.append((action, float(reward), bool(terminated), bool(truncated)))
+        observations.append(checked(observation, steps[-1][1], len(steps)))
         done = terminated or truncated
     actions, rewards, terminations, truncations = zip(*steps, strict=True)
     trajectory = Trajectory(
@@ -90,6 +93,23 @@ def rollout(env: Env, behaviour: Behaviour, *, seed: int, episode: int, max_step
         seed=reset_seed,
     )
     return behaviour.finish(trajectory)
+
+
+def checked(observation: Any, reward: float, step: int) -> Any:
+    """Return a copy of an observation, leaf by leaf.
+
+    Raises:
+        RuntimeError: if it or the reward is not finite.
+    """
+    if isinstance(observation, dict):
+        return {key: checked(value, reward, step) for key, value in observation.items()}
+    copied = np.array(observation)
+    if not (np.isfinite(copied).all() and np.isfinite(reward)):
+        raise RuntimeError(
+            f"step {step} gave a value that is not finite: observation {np.array2string(copied, threshold=20)}, reward"
+            f" {reward}. The physics diverged or the environment has a bug."
+        )
+    return copied
 
 
 def stack(observations: list[Any]) -> Any:
