@@ -55,8 +55,11 @@ def d4rl_spans(terminated: Flags, truncated: Flags, jumps: Flags | None) -> list
     spans = []
     for start, stop in _pieces(ends):
         final, cut = bool(terminated[stop]), bool(truncated[stop])
-        kept = jumps is not None or (final and not cut)
-        spans.append(Span(start, stop - start + kept, stop, final and kept, cut, int(not kept)))
+        # The last row is a step where the file says what followed, or where nothing does.
+        last_is_step = jumps is not None or (final and not cut)
+        steps, dropped = (stop - start + 1, 0) if last_is_step else (stop - start, 1)
+        ends_for_good = final and last_is_step
+        spans.append(Span(start, steps, final=stop, terminated=ends_for_good, truncated=cut, dropped=dropped))
     return spans
 
 
@@ -76,9 +79,12 @@ def ogbench_spans(terminated: Flags, holders: Flags) -> list[Span]:
     terminated[-1] = False
     spans = []
     for start, stop in _pieces(terminated | holders):
-        final = bool(terminated[stop])
-        held = bool(holders[stop])
-        spans.append(Span(start, stop - start + final, stop + final, final, held, int(not (final or held))))
+        final, held = bool(terminated[stop]), bool(holders[stop])
+        if final:  # row stop is a step, and the next one holds the observation after it
+            spans.append(Span(start, stop - start + 1, final=stop + 1, terminated=True, truncated=held))
+        else:  # row stop is no step: it holds the last observation, or the file ends before that was written
+            steps, dropped = stop - start, 0 if held else 1
+            spans.append(Span(start, steps, final=stop, terminated=False, truncated=held, dropped=dropped))
     return spans
 
 
