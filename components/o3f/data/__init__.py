@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from o3f.data.actions import check_action_space, to_agent_actions
+from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
 from o3f.data.array_files import FORMATS, FileDataset, open_file
 from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online
 from o3f.data.checks import check_dataset, check_environment
@@ -49,4 +49,5 @@ __all__ = [
     "restore_online",
     "return_range_scale",
     "to_agent_actions",
+    "to_env_actions",
 ]
