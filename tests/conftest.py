@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra.core.config_store import ConfigStore
 
-from tests.recipe_runs import make_dataset
+from tests.support.recipe_runs import make_dataset
 
 #: Tests of TorchRL's Hydra tree.
 TREE = ("test_configs", "test_torchrl_examples")

@@ -14,8 +14,24 @@ from torchrl.objectives import SoftUpdate
 
 from o3f.modules import EnsembleQValue, GenericEnsemble, gaussian_policy, tanh_gaussian_policy
 from o3f.objectives.functional import aggregate_critics, draw_members
-from tests.actor_critic_cases import HIDDEN, KINDS, NETWORKS, evaluate, loss_of, losses_of, make_loss, nested_batch
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, Concatenated, double_precision, make_batch, separate_critics
+from tests.support.actor_critic_cases import (
+    HIDDEN,
+    KINDS,
+    NETWORKS,
+    evaluate,
+    loss_of,
+    losses_of,
+    make_loss,
+    nested_batch,
+)
+from tests.support.iql_cases import (
+    ACTION_DIM,
+    OBSERVATION_DIM,
+    Concatenated,
+    double_precision,
+    make_batch,
+    separate_critics,
+)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

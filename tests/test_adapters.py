@@ -21,7 +21,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f import OptimisticActor
 from o3f.adapters import Agent, from_d3rlpy, from_sb3, from_tensors
 from o3f.errors import ConfigError
-from tests.corl_networks import CORL, OBSERVATIONS, Peer
+from tests.support.corl_networks import CORL, OBSERVATIONS, Peer
 
 GOLDEN = Path(__file__).parent / "golden"
 

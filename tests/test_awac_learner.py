@@ -14,9 +14,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.algorithms import AWACLearner, make_learner
 from o3f.collection.behaviours.from_actor import gaussian_mlp_from_actor
 from o3f.modules import EnsembleQValue
-from tests.actor_critic_oracle import AWACOracle
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
-from tests.oracle_cases import assert_networks_equal, normal, numpy_critics, numpy_layers, rows
+from tests.support.actor_critic_oracle import AWACOracle
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
+from tests.support.oracle_cases import assert_networks_equal, normal, numpy_critics, numpy_layers, rows
 
 RESUMED = {"num_critics": 5, "aggregation": "subset", "layer_norm": True}
 

@@ -13,9 +13,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.algorithms import BCConfig, IQLLearner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import OptimisticActor
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
-from tests.iql_oracle import Adam, Network, backward, forward, zeros_like
-from tests.oracle_cases import assert_networks_equal, numpy_layers, rows
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
+from tests.support.iql_oracle import Adam, Network, backward, forward, zeros_like
+from tests.support.oracle_cases import assert_networks_equal, numpy_layers, rows
 
 
 def make(**config: Any) -> IQLLearner:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
-import tests.toy_envs  # noqa: F401  (registers toy/*)
+import tests.support.toy_envs  # noqa: F401  (registers toy/*)
 from o3f.algorithms.sac import SACConfig, SACLearner
 from o3f.collection.behaviours import (
     BehaviourConfig,

@@ -21,7 +21,7 @@ from benchmarks.plain_cql import PlainCQL
 from benchmarks.plain_iql import PlainIQL
 from benchmarks.plain_networks import Arrays, bootstrap, follow, mlp
 from benchmarks.process import Worker
-from tests.recipe_runs import ROOT
+from tests.support.recipe_runs import ROOT
 
 #: The benchmark is no part of the wheel: it is found from the root of a clone.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from o3f.data import DatasetReport, check_dataset, load_minari
-from tests.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
+from tests.support.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
 
 SPACES: dict[str, Any] = {
     "observation_space": Box(-np.inf, np.inf, (3,), np.float64),

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from o3f.errors import CheckpointError
 from o3f.runs.checkpoint import checkpoints, load_component, load_latest, save
 from o3f.runs.stateful import StateOf
-from tests.boxes import Box, steps_in
+from tests.support.boxes import Box, steps_in
 
 
 def test_everything_comes_back_exactly(tmp_path):

@@ -25,8 +25,8 @@ from o3f.errors import ActionError, ConfigError
 from o3f.training import build
 from o3f.training.checks import check_online
 from tests.faults.test_config import assert_refused
-from tests.recipe_runs import TINY, part, rows, run, run_stopped, settings
-from tests.workers import TWO, forked, seen
+from tests.support.recipe_runs import TINY, part, rows, run, run_stopped, settings
+from tests.support.workers import TWO, forked, seen
 
 __all__ = ["forked", "seen"]
 

@@ -27,7 +27,7 @@ from o3f.errors import ConfigError
 from o3f.modules import LatentCandidates, LatentPolicy
 from o3f.training import torchrl as configs
 from o3f.training.torchrl.trainer import measure_dataset
-from tests.iql_cases import make_batch
+from tests.support.iql_cases import make_batch
 
 NODES = [(group, name) for group, nodes in configs.GROUPS.items() for name in nodes]
 HYDRA = {"_target_", "_partial_", "_convert_"}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from o3f.algorithms import CQLLearner, make_learner
 from o3f.modules import EnsembleQValue
-from tests.actor_critic_oracle import CQLOracle, Draws
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
-from tests.oracle_cases import assert_networks_equal, normal, numpy_critics, numpy_layers, rows
+from tests.support.actor_critic_oracle import CQLOracle, Draws
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
+from tests.support.oracle_cases import assert_networks_equal, normal, numpy_critics, numpy_layers, rows
 
 RESUMED = {"lagrange": "weighted_gap", "num_critics": 3, "aggregation": "subset", "num_random": 3}
 SIZE = 5

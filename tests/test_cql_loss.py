@@ -13,7 +13,7 @@ from torch import Tensor
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.objectives import CQLLoss
 from o3f.objectives.functional import conservative_gap, weighted_gap
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 
 
 def make_loss(action_dim: int = ACTION_DIM, num_critics: int = 2, hidden: Any = (8, 8), **kwargs: Any) -> CQLLoss:

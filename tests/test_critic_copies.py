@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from o3f.modules import EnsembleQValue, mlp
 from o3f.objectives.critics import critic_ensemble, redraw_
-from tests.iql_cases import Concatenated
+from tests.support.iql_cases import Concatenated
 
 
 def make_critic(network: nn.Module) -> TensorDictModule:

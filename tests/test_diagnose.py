@@ -18,7 +18,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 
-import tests.toy_envs  # noqa: F401  (registers toy/*)
+import tests.support.toy_envs  # noqa: F401  (registers toy/*)
 from o3f.data import RewardRule
 from o3f.envs import EnvConfig, make_gym_env
 from o3f.errors import ConfigError
@@ -29,7 +29,7 @@ from o3f.evaluation.episodes import isolated
 from o3f.modules import gaussian_policy
 from o3f.training import build
 from recipes import diagnose
-from tests.recipe_runs import TINY, make_dataset, run, settings
+from tests.support.recipe_runs import TINY, make_dataset, run, settings
 
 CHEETAH = EnvConfig("HalfCheetah-v5")
 ANT_MAZE = EnvConfig(

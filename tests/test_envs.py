@@ -10,7 +10,7 @@ from torchrl.collectors import Collector
 from torchrl.data import Bounded
 from torchrl.envs.utils import check_env_specs
 
-import tests.toy_envs  # noqa: F401  (registers toy/*)
+import tests.support.toy_envs  # noqa: F401  (registers toy/*)
 from o3f.data import RewardRule, observation_layout
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env, make_raw_env
 

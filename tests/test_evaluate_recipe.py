@@ -17,7 +17,7 @@ from o3f.errors import ConfigError
 from o3f.evaluation.episodes import evaluate as play
 from o3f.training import build
 from recipes import collect, evaluate, export
-from tests.recipe_runs import REACHER, TINY, make_dataset, run, settings
+from tests.support.recipe_runs import REACHER, TINY, make_dataset, run, settings
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from torchrl.collectors import Collector
 from torchrl.envs import InitTracker, TransformedEnv
 from torchrl.envs.utils import ExplorationType, exploration_type
 
-import tests.toy_envs  # noqa: F401  (registers toy/*)
+import tests.support.toy_envs  # noqa: F401  (registers toy/*)
 from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
 from o3f.errors import ActionError, EvaluationError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from o3f.runs.identity import run_path
-from tests.recipe_runs import REACHER, ROOT, make_dataset, part, rows, run, settings
+from tests.support.recipe_runs import REACHER, ROOT, make_dataset, part, rows, run, settings
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
 SCRATCH = {"behaviour"}

@@ -31,7 +31,7 @@ from o3f.runs.files import sha256
 from o3f.training import build
 from o3f.training.exploration import make_actor
 from recipes import export as recipe
-from tests.recipe_runs import SHORT, run, settings
+from tests.support.recipe_runs import SHORT, run, settings
 from tests.test_docs import blocks
 
 O, A = 5, 2  # noqa: E741

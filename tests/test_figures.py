@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from recipes import figures
-from tests.recipe_runs import ROOT, rows, settings
+from tests.support.recipe_runs import ROOT, rows, settings
 
 SIZES = "overrides=['online.steps=200','online.evaluate_every=20']"
 FIGURE = ["figure=controls", "budget=smoke", "arms=[iql_policy,iql_optimistic]", "seeds=1", SIZES]

@@ -17,7 +17,7 @@ from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, figure_t
 from o3f.runs.logger import RunLogger
 from o3f.training.checks import check_online
 from recipes import figures
-from tests.recipe_runs import ROOT, settings
+from tests.support.recipe_runs import ROOT, settings
 
 FIGURES = sorted(path.stem for path in (ROOT / "conf/figure").glob("*.yaml"))
 BUDGETS = sorted(path.stem for path in (ROOT / "conf/budget").glob("*.yaml"))

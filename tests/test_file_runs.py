@@ -11,8 +11,8 @@ import pytest
 
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder
-from tests.array_files import flat, write
-from tests.recipe_runs import TINY, assert_same_run, command, part, run, run_stopped, same
+from tests.support.array_files import flat, write
+from tests.support.recipe_runs import TINY, assert_same_run, command, part, run, run_stopped, same
 
 TASK = ["task=custom", "task.env.id=Reacher-v5", "debug=toy", "task.reward={scale: 0.5, shift: -1.0}"]
 FILE = [*TASK, "dataset=path", "dataset.path=reacher.hdf5"]

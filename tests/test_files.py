@@ -16,8 +16,8 @@ from tensordict import TensorDict
 from o3f.data import RewardRule, check_dataset, dataset_info, load_file, load_minari, open_file
 from o3f.data import array_files as files
 from o3f.data.arrays import open_arrays
-from tests.array_files import Arrays, flat, numbered, write
-from tests.minari_datasets import datasets_folder, make_episodes, write_dataset
+from tests.support.array_files import Arrays, flat, numbered, write
+from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
 
 SPACES: dict[str, Any] = {
     "observation_space": Box(-np.inf, np.inf, (3,), np.float32),

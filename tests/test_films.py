@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import tests.toy_envs  # noqa: F401  (registers toy/*)
-from tests.recipe_runs import SCRATCH, assert_same_run, run
+import tests.support.toy_envs  # noqa: F401  (registers toy/*)
+from tests.support.recipe_runs import SCRATCH, assert_same_run, run
 
 COUNTER = [
     *(

@@ -17,8 +17,8 @@ from o3f.algorithms import IQLConfig, IQLLearner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, OptimisticActor
 from o3f.runs.checkpoint import load_latest, save
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
-from tests.iql_oracle import Network, Oracle
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
+from tests.support.iql_oracle import Network, Oracle
 
 SIZES = {"observation_dim": OBSERVATION_DIM, "action_dim": ACTION_DIM}
 

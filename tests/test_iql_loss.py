@@ -17,7 +17,7 @@ from torchrl.objectives import SoftUpdate, ValueEstimators
 
 from o3f.modules import EnsembleQValue, GenericEnsemble, gaussian_policy, value_network
 from o3f.objectives import IQLLoss
-from tests.iql_cases import (
+from tests.support.iql_cases import (
     ACTION_DIM,
     OBSERVATION_DIM,
     Concatenated,

@@ -17,8 +17,8 @@ from o3f.envs import make_raw_env
 from o3f.evaluation.episodes import normalised_score
 from o3f.training import build
 from recipes import evaluate
-from tests.minari_datasets import datasets_folder, make_episodes, write_dataset
-from tests.recipe_runs import run, settings
+from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
+from tests.support.recipe_runs import run, settings
 from tests.test_tasks import compose_task
 
 TASKS = {

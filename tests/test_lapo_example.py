@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.iql_cases import double_precision
-from tests.lapo_cases import example_batch, example_loss, table
+from tests.support.iql_cases import double_precision
+from tests.support.lapo_cases import example_batch, example_loss, table
 
 
 def close(found: Tensor, expected: Any, tolerance: float) -> None:

@@ -14,8 +14,8 @@ from o3f.algorithms import LAPOLearner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, OptimisticActor
 from o3f.runs.checkpoint import load_latest, save
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
-from tests.lapo_oracle import Batch, Network, Oracle
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
+from tests.support.lapo_oracle import Batch, Network, Oracle
 
 ORIGINAL = {"num_critics": 2, "subset_size": None, "actor_aggregation": "first", "value_clamp": "fixed"}
 

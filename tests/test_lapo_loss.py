@@ -16,8 +16,8 @@ from torchrl.objectives import SoftUpdate
 from o3f.modules import EnsembleQValue, GenericEnsemble, latent_actor, latent_decoder, latent_encoder, value_network
 from o3f.objectives import LAPOLoss
 from o3f.objectives.functional import divergence_from_normal, mix_extremes, sign_weights
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch, separate_critics
-from tests.lapo_cases import LATENT_DIM, LOSSES, make_loss, make_networks, statistics
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch, separate_critics
+from tests.support.lapo_cases import LATENT_DIM, LOSSES, make_loss, make_networks, statistics
 
 HIDDEN = (8, 8)
 

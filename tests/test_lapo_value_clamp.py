@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from o3f.objectives import ValueClamp
-from tests.iql_cases import make_batch
-from tests.lapo_cases import make_loss
+from tests.support.iql_cases import make_batch
+from tests.support.lapo_cases import make_loss
 
 DISCOUNT = torch.tensor(0.9)
 WIDE = torch.tensor([-1e4, -15.0, 0.0, 15.0, 1e4])

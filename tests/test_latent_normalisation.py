@@ -11,7 +11,7 @@ from torchrl.objectives import SoftUpdate
 
 from o3f.modules import EnsembleQValue, Normaliser, fit_normalisers, gaussian_policy, value_network
 from o3f.objectives import IQLLoss
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, make_batch
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, make_batch
 
 
 def test_statistics_by_hand() -> None:

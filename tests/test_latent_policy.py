@@ -13,7 +13,7 @@ from torchrl.data import Bounded, Composite, Unbounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.modules import LatentPolicy, latent_actor, latent_decoder, latent_encoder, latent_policy
-from tests.lapo_cases import make_loss
+from tests.support.lapo_cases import make_loss
 
 
 def states(*batch: int, size: float = 1.0) -> TensorDict:

@@ -26,7 +26,7 @@ from o3f.modules import (
     gaussian_policy,
 )
 from o3f.training.exploration import KINDS, LIMITS, VETOES, make_actor
-from tests import recipe_runs as runs
+from tests.support import recipe_runs as runs
 
 ROUNDING = 1e-6
 

@@ -14,8 +14,8 @@ from o3f.data import dataset_info, load_minari
 from o3f.data.mazes import check_maze, share_in_walls
 from o3f.envs import EnvConfig, make_raw_env
 from o3f.training import build
-from tests.minari_datasets import datasets_folder, make_episodes, write_dataset
-from tests.recipe_runs import settings
+from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
+from tests.support.recipe_runs import settings
 
 TASK = "task=antmaze/umaze-diverse"
 

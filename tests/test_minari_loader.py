@@ -23,7 +23,7 @@ from o3f.data import (
     observation_layout,
     read_minari,
 )
-from tests.minari_datasets import datasets_folder, make_episodes, stack, write_dataset
+from tests.support.minari_datasets import datasets_folder, make_episodes, stack, write_dataset
 
 CHEETAH = {
     "observation_space": Box(-np.inf, np.inf, (17,), np.float64),

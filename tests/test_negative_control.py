@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from o3f.algorithms import Learner, make_learner
-from tests import bandit
+from tests.support import bandit
 
 RATES: dict[str, dict[str, Any]] = {
     "cql": {"critic_learning_rate": 1e-3, "actor_learning_rate": 1e-3},

@@ -17,7 +17,7 @@ from o3f.algorithms import Agent, IQLConfig, IQLLearner, Learner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, Normaliser, OptimisticActor, gaussian_policy
 from o3f.training import build
-from tests import recipe_runs
+from tests.support import recipe_runs
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "iql": {},

@@ -25,7 +25,18 @@ from o3f.training import build
 from o3f.training.reporting import evaluate_policy
 from o3f.training.start import start_learner
 from recipes import evaluate
-from tests.recipe_runs import SHORT, TINY, assert_same_run, command, part, rows, run, run_stopped, same, settings
+from tests.support.recipe_runs import (
+    SHORT,
+    TINY,
+    assert_same_run,
+    command,
+    part,
+    rows,
+    run,
+    run_stopped,
+    same,
+    settings,
+)
 
 SMALL = {"net_arch": [5, 4], "n_critics": 3}
 FOREIGN = [*SHORT, "algorithm=sac", "pretrained=agent.safetensors"]

@@ -14,7 +14,7 @@ from o3f.errors import ConfigError
 from o3f.evaluation.comparison import draw_mean, in_parts
 from o3f.runs.logger import RunLogger
 from recipes import plot
-from tests.recipe_runs import settings
+from tests.support.recipe_runs import settings
 
 
 def write(root: Path, name: str, kind: str, seed: int, score: float) -> Path:

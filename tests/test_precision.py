@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from o3f.algorithms import IQLLearner
 from o3f.runs.identity import LATER_KEYS, leaves, plain, run_path
 from recipes import finetune
-from tests.recipe_runs import TINY, command, run, run_stopped, settings
+from tests.support.recipe_runs import TINY, command, run, run_stopped, settings
 
 pytestmark = pytest.mark.usefixtures("place")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipe_runs import ROOT
+from tests.support.recipe_runs import ROOT
 
 
 def test_quickstart_runs_resumes_and_says_what_is_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

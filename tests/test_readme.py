@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from o3f.modules import Normaliser
-from tests.minari_datasets import datasets_folder, make_episodes, write_dataset
+from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

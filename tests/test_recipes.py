@@ -25,8 +25,8 @@ from o3f.errors import CheckpointError, ConfigError
 from o3f.evaluation.episodes import evaluate
 from o3f.training import build
 from o3f.training.exploration import make_actor
-from tests import recipe_runs as runs
-from tests.recipe_runs import REACHER, TINY, command, part, rows, run, same, settings
+from tests.support import recipe_runs as runs
+from tests.support.recipe_runs import REACHER, TINY, command, part, rows, run, same, settings
 
 RULE = RewardRule(0.5, -1.0)
 SCRATCH = ["dataset=none", "online.random_steps=20"]

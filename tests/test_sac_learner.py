@@ -20,7 +20,7 @@ from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue
 from o3f.objectives import SACLoss
 from o3f.runs.checkpoint import load_latest, save
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch, separate_critics
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch, separate_critics
 
 
 def make(**config: Any) -> SACLearner:

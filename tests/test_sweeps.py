@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from o3f.cli.sweeps import Outcome, missing_launcher, outcomes, report_sweep
-from tests.recipe_runs import ROOT, SCRATCH, TINY, command, run
+from tests.support.recipe_runs import ROOT, SCRATCH, TINY, command, run
 
 PLAIN = [*TINY, *SCRATCH, "online.steps=40", "online.evaluate_every=20"]
 SWEEP = [*PLAIN, "algorithm.tau=0.1,7,0.2", "name=tau${algorithm.tau}"]

@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from o3f.algorithms import make_learner
 from o3f.runs.logger import read_csv
 from o3f.runs.tags import TAGS, table
-from tests.recipe_runs import SHORT, run
+from tests.support.recipe_runs import SHORT, run
 
 LAGRANGE = {"lagrange": "weighted_gap"}
 LEARNERS: list[tuple[str, dict[str, Any]]] = [

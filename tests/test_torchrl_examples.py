@@ -15,7 +15,7 @@ from tensordict import TensorDict
 from torchrl.trainers import Trainer
 
 from o3f.training.torchrl.hooks import OfflineOnlineHook
-from tests.recipe_runs import ROOT
+from tests.support.recipe_runs import ROOT
 
 EXAMPLES = ROOT / "docs/examples"
 REACHER = ["env_id=Reacher-v5", "dataset=me/reacher-v0", "observation_dim=10", "action_dim=2", "hidden_sizes=[16,16]"]

@@ -26,8 +26,8 @@ from o3f.objectives import IQLLoss
 from o3f.training import build
 from o3f.training.exploration import make_actor
 from o3f.training.torchrl.hooks import JointStepper, LearnerStepper, OfflineOnlineHook
-from tests.iql_cases import make_batch
-from tests.recipe_runs import TINY, part, run, same, settings
+from tests.support.iql_cases import make_batch
+from tests.support.recipe_runs import TINY, part, run, same, settings
 
 STEPS = 52  # more than an episode of Reacher
 LEARNERS = {"iql": [], "lapo": ["algorithm.updates_per_step=3"]}

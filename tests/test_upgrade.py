@@ -8,7 +8,7 @@ import pytest
 
 from o3f.runs.identity import config_difference, plain, read_settings
 from tests.faults.kills import COVERING
-from tests.recipe_runs import SHORT, settings
+from tests.support.recipe_runs import SHORT, settings
 
 GOLDEN = Path(__file__).parent / "golden/runs"
 

@@ -14,7 +14,7 @@ from o3f.algorithms import make_learner
 from o3f.data.rewards import return_range_scale
 from o3f.objectives.functional import weight_metrics
 from o3f.training.weight_watch import WeightWatch
-from tests import recipe_runs
+from tests.support import recipe_runs
 
 
 class Trained:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.recipe_runs import SHORT, TINY, run
+from tests.support.recipe_runs import SHORT, TINY, run
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import recipe_runs as runs
 from tests.faults.moments import Moment, arm, random_moment
-from tests.recipe_runs import SCRATCH, SHORT, assert_each_step_once, assert_same_run, run
+from tests.support import recipe_runs as runs
+from tests.support.recipe_runs import SCRATCH, SHORT, assert_each_step_once, assert_same_run, run
 
 _FROM_CQL = ["algorithm=sac", "algorithm@offline_algorithm=cql", "offline_algorithm.hidden_sizes=[16,16]"]
 #: Every algorithm, kind of exploration and mixing rule at least once.

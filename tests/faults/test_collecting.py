@@ -14,15 +14,15 @@ import minari
 import numpy as np
 import pytest
 
-import tests.own_envs  # noqa: F401  (registers own/*)
+import tests.support.own_envs  # noqa: F401  (registers own/*)
 from o3f.collection.behaviours import MinariWriter, UniformBehaviour, minari_writer, record, rollout
 from o3f.data import check_dataset
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.errors import EnvironmentFailure, ResourceError
-from tests.faulty_envs import Faulty
-from tests.minari_datasets import datasets_folder
-from tests.own_envs import Kept
-from tests.recipe_runs import run
+from tests.support.faulty_envs import Faulty
+from tests.support.minari_datasets import datasets_folder
+from tests.support.own_envs import Kept
+from tests.support.recipe_runs import run
 
 ABOUT = {"behaviour": "uniform", "description": "a test"}
 
@@ -79,7 +79,7 @@ def test_f57_an_environment_registered_by_its_class_is_written_by_its_name() -> 
     collect("own/ByClass-v0", "steps=5", "+task.env.kwargs.high=0.5")
     spec = minari.load_dataset("me/own-v0").env_spec
     assert spec is not None
-    assert (spec.entry_point, spec.kwargs) == ("tests.own_envs:Kept", {"high": 0.5})
+    assert (spec.entry_point, spec.kwargs) == ("tests.support.own_envs:Kept", {"high": 0.5})
     assert minari.load_dataset("me/own-v0").recover_environment().action_space.high == np.float32(0.5)
 
 

@@ -25,7 +25,7 @@ from o3f.training import build
 from o3f.training.checks import check_online
 from o3f.training.exploration import KINDS, make_actor
 from recipes import evaluate, finetune, quickstart
-from tests.recipe_runs import ROOT, SCRATCH, TINY, command, run, settings
+from tests.support.recipe_runs import ROOT, SCRATCH, TINY, command, run, settings
 
 ALGORITHMS = sorted(path.stem for path in (ROOT / "conf/algorithm").glob("*.yaml"))
 OF_ANY_SIGN = {

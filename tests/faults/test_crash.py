@@ -25,11 +25,11 @@ from o3f.runs.folder import RunFolder
 from o3f.training import offline as pretraining
 from o3f.training.exploration import KINDS
 from recipes import finetune
-from tests import recipe_runs as runs
-from tests.boxes import Box, in_child
 from tests.faults.kills import COVERING, campaign, started
 from tests.faults.moments import Moment
-from tests.recipe_runs import (
+from tests.support import recipe_runs as runs
+from tests.support.boxes import Box, in_child
+from tests.support.recipe_runs import (
     SHORT,
     TINY,
     assert_each_step_once,

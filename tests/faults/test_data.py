@@ -39,9 +39,9 @@ from o3f.modules import EnsembleQValue, gaussian_policy, tanh_gaussian_policy, v
 from o3f.objectives import IQLLoss
 from o3f.runs.folder import RunFolder
 from o3f.training.build import env_config
-from tests import recipe_runs as runs
-from tests.memory import load_in_a_process, write_large_dataset
-from tests.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
+from tests.support import recipe_runs as runs
+from tests.support.memory import load_in_a_process, write_large_dataset
+from tests.support.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
 
 SPACES: dict[str, Any] = {
     "observation_space": Box(-np.inf, np.inf, (3,), np.float64),
@@ -531,7 +531,7 @@ def test_f24_fewer_transitions_than_stated_are_an_incomplete_dataset() -> None:
 
 KILL = """
 import os, signal
-from tests.minari_datasets import *
+from tests.support.minari_datasets import *
 {prepare}
 def kill(*args, **kwargs): os.kill(os.getpid(), signal.SIGKILL)
 {killed} = kill
@@ -549,7 +549,7 @@ CONVERSION = {
 RECORDING = {
     "prepare": (
         "from o3f.collection.behaviours import minari_writer\n"
-        "from recipes import collect\nfrom tests import recipe_runs"
+        "from recipes import collect\nfrom tests.support import recipe_runs"
     ),
     "killed": "minari_writer.MinariWriter.publish",
     "command": "recipe_runs.run('collect', *recipe_runs.REACHER, 'steps=60')",
@@ -569,7 +569,7 @@ def test_f24_a_kill_leaves_no_half_dataset(what: dict[str, str], tmp_path: Path)
 
 
 def test_f25_a_dataset_larger_than_the_memory_allowed(tmp_path: Path) -> None:
-    """60 MB of rows, 40 MB of memory. At full size: python -m tests.memory 1000 FOLDER."""
+    """60 MB of rows, 40 MB of memory. At full size: python -m tests.support.memory 1000 FOLDER."""
     count = write_large_dataset(tmp_path, "toy/large-v0", 60)
     printed = load_in_a_process(tmp_path, "toy/large-v0", ["memmap", "memory"], limit=40)
     mapped, in_memory = printed.splitlines()

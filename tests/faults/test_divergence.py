@@ -23,8 +23,8 @@ from o3f.runs.checkpoint import load_component
 from o3f.training.best import BestAgent
 from o3f.training.guard import Guard, replay
 from recipes import finetune
-from tests import recipe_runs as runs
-from tests.recipe_runs import SHORT, assert_same_run, part, rows, run, run_stopped
+from tests.support import recipe_runs as runs
+from tests.support.recipe_runs import SHORT, assert_same_run, part, rows, run, run_stopped
 from tests.test_buffers import make_rows
 
 SETTINGS = {"on_nonfinite": "stop", "patience": 3, "max_rollbacks": 2, "max_q_ratio": 100.0}

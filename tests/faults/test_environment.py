@@ -24,9 +24,9 @@ from o3f.evaluation.video import record_video
 from o3f.training import reporting
 from recipes import evaluate as evaluate_recipe
 from recipes import finetune
-from tests import recipe_runs as runs
-from tests.faulty_envs import Faulty
-from tests.recipe_runs import TINY, assert_same_run, part, rows, run, run_stopped, same
+from tests.support import recipe_runs as runs
+from tests.support.faulty_envs import Faulty
+from tests.support.recipe_runs import TINY, assert_same_run, part, rows, run, run_stopped, same
 from tests.test_buffers import make_rows
 
 FAULTY = "faulty/Env-v0"

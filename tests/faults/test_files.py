@@ -13,7 +13,7 @@ import pytest
 from o3f.data import dataset_info, load_file, open_file
 from o3f.envs import EnvConfig, make_raw_env
 from o3f.errors import ConfigError
-from tests.array_files import Arrays, numbered, write
+from tests.support.array_files import Arrays, numbered, write
 
 KINDS = ("a.hdf5", "a.npz", "a.zip.npz")
 

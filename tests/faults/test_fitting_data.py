@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-import tests.own_envs  # noqa: F401  (registers own/*)
+import tests.support.own_envs  # noqa: F401  (registers own/*)
 from o3f.data import check_dataset, check_environment, dataset_info, load_minari
 from o3f.data.minari_store import datasets_root
 from o3f.envs import EnvConfig, make_raw_env
-from tests import recipe_runs as runs
-from tests.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
+from tests.support import recipe_runs as runs
+from tests.support.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
 
 WIDE = Box(-10.0, 10.0, (2,), np.float32)
 SEEN = Box(-1.0, 1.0, (3,), np.float64)

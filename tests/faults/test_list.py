@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipe_runs import ROOT
+from tests.support.recipe_runs import ROOT
 
 PAGE = ROOT / "docs/reliability.md"
 ROW = re.compile(r"\| (\d+) \| ([ABC]) \| .* \| (.*) \|")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tensordict.nn import TensorDictModule
 from torch import nn
 
-import tests.faulty_envs
-import tests.own_envs  # noqa: F401  (registers own/*)
+import tests.support.faulty_envs
+import tests.support.own_envs  # noqa: F401  (registers own/*)
 from o3f.cli.recipe import expand_home
 from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
 from o3f.envs import EnvConfig, make_env, make_gym_env, make_raw_env, wrappers
@@ -25,7 +25,7 @@ from o3f.evaluation.episodes import evaluate
 from o3f.export.interface import Interface
 from o3f.export.programs import PolicyProgram
 from o3f.runs.identity import plain, run_path
-from tests import recipe_runs as runs
+from tests.support import recipe_runs as runs
 
 STILL = TensorDictModule(lambda observation: torch.zeros_like(observation[..., :1]), ["observation"], ["action"])
 BOUND = st.floats(-1e6, 1e6, width=32)
@@ -111,7 +111,8 @@ def test_f60_every_cure_that_a_message_names_works(tmp_path: Path, monkeypatch: 
     assert make_env(EnvConfig("own/Limitless-v0", max_episode_steps=3), seed=0).rollout(9).shape == (3,)
     with pytest.raises(ImportError, match="export PYTHONPATH=FOLDER"):
         make_env(EnvConfig("elsewhere:own/Elsewhere-v0"), seed=0)
-    text = "import gymnasium\ngymnasium.register('own/Elsewhere-v0', 'tests.own_envs:bounded', max_episode_steps=2)\n"
+    made_by = "tests.support.own_envs:bounded"
+    text = f"import gymnasium\ngymnasium.register('own/Elsewhere-v0', '{made_by}', max_episode_steps=2)\n"
     (tmp_path / "elsewhere.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     assert make_env(EnvConfig("elsewhere:own/Elsewhere-v0"), seed=0).rollout(9).shape == (2,)
@@ -190,9 +191,11 @@ def test_f63_an_id_with_a_colon_and_a_home_folder_are_taken_as_they_are(
 ) -> None:
     """The run's folder is named after the id; ~ is the home folder, wherever a configuration says it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    task = ["task=custom", "task.env.id=tests.own_envs:own/Kept-v0", "task.dataset.id=me/own-v0"]
+    task = ["task=custom", "task.env.id=tests.support.own_envs:own/Kept-v0", "task.dataset.id=me/own-v0"]
     config = runs.settings("finetune", *task, "runs='~/runs'", "+task.env.kwargs.files=['~/a','b~/c']")
-    assert run_path(plain(config)).as_posix() == ("~/runs/default/tests.own_envs-own-Kept-v0-iql-optimistic/seed0")
+    assert run_path(plain(config)).as_posix() == (
+        "~/runs/default/tests.support.own_envs-own-Kept-v0-iql-optimistic/seed0"
+    )
     expand_home(config)
     assert (config.runs, list(config.task.env.kwargs.files)) == (f"{tmp_path}/runs", [f"{tmp_path}/a", "b~/c"])
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))

@@ -29,8 +29,8 @@ from o3f.runs.folder import RunFolder
 from o3f.runs.identity import read_settings
 from o3f.training import build
 from recipes import evaluate
-from tests.boxes import Box
-from tests.recipe_runs import ROOT, SHORT, TINY, command, run, settings
+from tests.support.boxes import Box
+from tests.support.recipe_runs import ROOT, SHORT, TINY, command, run, settings
 
 NAMES = ["../up", "/etc", "a/b", "..", ".hidden", "", "a b", "é", "nul\0", "x" * 101, "a\n", None, 3]
 NAMES += ["..\\up", "a\u2044b", "a\u202eb", "~", "$HOME", "C:", "*"]

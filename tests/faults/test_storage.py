@@ -27,8 +27,8 @@ from o3f.runs.checkpoint import checkpoints, load_latest, save
 from o3f.runs.files import AppendFile, sha256
 from o3f.runs.folder import RunFolder
 from o3f.runs.logger import RunLogger, read_csv
-from tests.boxes import Box, in_child, steps_in
-from tests.recipe_runs import SHORT, TINY, assert_same_run, command, run, run_stopped, tensorboard
+from tests.support.boxes import Box, in_child, steps_in
+from tests.support.recipe_runs import SHORT, TINY, assert_same_run, command, run, run_stopped, tensorboard
 
 
 @pytest.fixture

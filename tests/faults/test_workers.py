@@ -16,10 +16,10 @@ from o3f.collection import Step
 from o3f.collection.noting import raise_noted
 from o3f.errors import EnvironmentFailure
 from recipes import finetune
-from tests import recipe_runs as runs
-from tests.faulty_envs import Faulty
-from tests.recipe_runs import part, run
-from tests.workers import TWO, at_step, forked, seen
+from tests.support import recipe_runs as runs
+from tests.support.faulty_envs import Faulty
+from tests.support.recipe_runs import part, run
+from tests.support.workers import TWO, at_step, forked, seen
 
 __all__ = ["Faulty", "forked", "seen"]  # the environment is registered where it is imported
 

@@ -11,7 +11,7 @@ from torchrl.objectives import SoftUpdate
 from o3f.modules import EnsembleQValue, gaussian_policy, tanh_gaussian_policy
 from o3f.objectives import AWACLoss, CQLLoss, SACLoss
 from o3f.objectives.actor_critic import ActorCriticLoss
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM
 
 HIDDEN = (8, 8)
 KINDS = ("awac", "sac", "cql", "lagrange")

@@ -1,7 +1,7 @@
 """AWAC and CQL once more: numpy, float64, one sample at a time, gradients derived by hand.
 
-Networks, their passes and Adam are those of :mod:`tests.iql_oracle`. The draws are given: standard normal numbers
-and uniform actions, in the shapes in which the learners draw them.
+Networks, their passes and Adam are those of :mod:`tests.support.iql_oracle`. The draws are given: standard normal
+numbers and uniform actions, in the shapes in which the learners draw them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.iql_oracle import Adam, Network, backward, forward, zeros_like
+from tests.support.iql_oracle import Adam, Network, backward, forward, zeros_like
 
 Row = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.minari_datasets import Episodes
+from tests.support.minari_datasets import Episodes
 
 Arrays = dict[str, Any]
 

@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 
-from tests.iql_oracle import Network
+from tests.support.iql_oracle import Network
 
 
 def numpy_layers(network: nn.Sequential) -> Network:

@@ -1,6 +1,6 @@
 """A long run of the modules with two worker processes, as a user composes them, and the memory it takes.
 
-python -m tests.soak 100_000 FOLDER    so many steps of Pendulum-v1, with evaluations and checkpoints in FOLDER
+python -m tests.support.soak 100_000 FOLDER    so many steps of Pendulum-v1, with evaluations and checkpoints in FOLDER
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from o3f.modules import (
     value_network,
 )
 from o3f.objectives import LAPOLoss
-from tests.iql_cases import ACTION_DIM, OBSERVATION_DIM, make_batch
+from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, make_batch
 
 LATENT_DIM = 2 * ACTION_DIM
 LOSSES = ("loss_actor", "loss_qvalue", "loss_vae", "loss_value")

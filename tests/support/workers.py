@@ -11,7 +11,7 @@ import pytest
 from o3f.collection import Step
 from o3f.collection.local_workers import LocalWorkers
 from o3f.collection.workers import Workers
-from tests.recipe_runs import SCRATCH, TINY
+from tests.support.recipe_runs import SCRATCH, TINY
 
 TWO = [*TINY, *SCRATCH, "exploration=noise", "collector=multi_sync", "num_workers=2", "online.steps=120"]
 

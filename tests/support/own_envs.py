@@ -94,7 +94,7 @@ for name, make in [
     ("Refusing", "Refusing"),
     ("Bounded", "bounded"),
 ]:
-    gymnasium.register(f"own/{name}-v0", f"tests.own_envs:{make}", max_episode_steps=5)
+    gymnasium.register(f"own/{name}-v0", f"tests.support.own_envs:{make}", max_episode_steps=5)
 for name in ("stacked", "flattened"):
-    gymnasium.register(f"own/{name.title()}-v0", f"tests.own_envs:{name}", max_episode_steps=5)
-gymnasium.register("own/Limitless-v0", "tests.own_envs:Kept")
+    gymnasium.register(f"own/{name.title()}-v0", f"tests.support.own_envs:{name}", max_episode_steps=5)
+gymnasium.register("own/Limitless-v0", "tests.support.own_envs:Kept")

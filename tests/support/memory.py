@@ -1,6 +1,6 @@
 """Datasets too large for memory, and the memory of this process; as a command, the long version of a test.
 
-python -m tests.memory 1000 FOLDER    writes 1000 MB into FOLDER and loads them, on disk and in memory
+python -m tests.support.memory 1000 FOLDER    writes 1000 MB into FOLDER and loads them, on disk and in memory
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gymnasium.spaces import Box
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROWS_PER_EPISODE, OBSERVATIONS, ACTIONS = 1000, 100, 8
 BYTES_PER_ROW = 4 * (2 * OBSERVATIONS + ACTIONS + 1) + 3
 
@@ -100,7 +100,7 @@ def _data_bytes() -> int:
 def load_in_a_process(root: Path, dataset_id: str, storages: list[str], limit: float) -> str:
     """What :func:`load` printed in a process of its own."""
     arguments = f"Path({str(root)!r}), {dataset_id!r}, {storages!r}, {limit}"
-    command = f"from pathlib import Path; from tests.memory import load; load({arguments})"
+    command = f"from pathlib import Path; from tests.support.memory import load; load({arguments})"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

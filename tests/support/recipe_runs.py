@@ -18,7 +18,7 @@ from o3f.runs.identity import plain, run_path
 from o3f.runs.logger import read_csv
 from recipes import collect, finetune, pretrain
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RECIPES = {"collect": collect.main, "pretrain": pretrain.main, "finetune": finetune.main}
 REACHER = ["task=custom", "task.env.id=Reacher-v5", "task.dataset.id=me/reacher-v0"]
 TINY = [*REACHER, "debug=toy", "task.reward={scale: 0.5, shift: -1.0}"]
