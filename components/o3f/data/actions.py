@@ -64,7 +64,7 @@ def to_env_actions(
     """
     centre, half = space.high / 2 + space.low / 2, space.high / 2 - space.low / 2  # the sum of both may overflow
     values = (centre + action_scale * half * np.asarray(actions)).astype(space.dtype)
-    return np.asarray(np.clip(values, space.low, space.high))
+    return np.asarray(np.minimum(np.maximum(values, space.low), space.high))  # a fraction of np.clip's time
 
 
 def to_agent_actions(
