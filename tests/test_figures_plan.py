@@ -125,7 +125,7 @@ def test_a_finished_run_of_other_settings_does_not_count(tmp_path: Path, monkeyp
     assert planned(settings(*command), "iql_noise")[0].finished
     changed = "overrides=['online.steps=50','task.sigma=0.05']"
     with pytest.raises(
-        ConfigError, match=r"(?s)finished, with other.*exploration.sigma: 0.1 -> 0.05.*online.steps: 100 -> 50"
+        ConfigError, match=r"(?s)finished, with other.*exploration.sigma: 0.2 -> 0.05.*online.steps: 100 -> 50"
     ):
         planned(settings(*command, changed), "iql_noise")
     with pytest.raises(ConfigError, match=r"precision: highest -> medium"):

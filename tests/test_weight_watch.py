@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tensordict import TensorDict
 
 from o3f.algorithms import make_learner
 from o3f.data.rewards import return_range_scale
@@ -70,24 +69,17 @@ def test_it_says_it_once_and_not_for_one_batch() -> None:
 
 def test_awac_is_told_in_its_own_terms() -> None:
     learner = make_learner(
-        "awac",
-        3,
-        2,
-        {"hidden_sizes": [8], "actor_hidden_sizes": [8], "weighting": "exp", "lam": 0.1, "learning_rate": 0.01},
+        "awac", 3, 2, {"hidden_sizes": [8], "actor_hidden_sizes": [8], "weighting": "exp", "lam": 0.1}
     )
-    rows: Any = {"observation": torch.randn(64, 3), "action": torch.rand(64, 2)}
-    ends = {key: torch.zeros(64, 1, dtype=torch.bool) for key in ("done", "terminated")}
-    rows["next"] = {"observation": torch.randn(64, 3), "reward": torch.randn(64, 1) * 100, **ends}
-    batch = TensorDict(rows, [64])
+    learner.updates = 1000
     watch = WeightWatch(learner)
-    for _ in range(250):
-        found = learner.update([batch])
-    assert float(found["advantage/clipped_share"]) > 0.1
-    watch.check(1, found)
+    high = metrics(torch.linspace(0.0, 1.0, 101), 1 / 0.1)  # exp(10 A) > 100 above 0.46
+    watch.check(1, high)
     with pytest.warns(UserWarning, match=r"algorithm.lam=(\S+), or task") as told:
-        watch.check(2, found)
+        watch.check(2, high)
     lam = float(str(told[0].message).partition("lam=")[2].partition(",")[0])
-    assert lam == pytest.approx(float(found["advantage/high"]) / math.log(100), rel=0.05)
+    assert lam == pytest.approx(0.99 / math.log(100), rel=0.05)
+    assert float(metrics(torch.linspace(0.0, 1.0, 101), 1 / lam)["advantage/clipped_share"]) <= 0.05
 
 
 def test_a_run_says_it(place: Any) -> None:

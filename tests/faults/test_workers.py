@@ -15,7 +15,7 @@ import torch
 from o3f.collection import Step
 from o3f.collection.noting import raise_noted
 from o3f.errors import EnvironmentFailure
-from recipes import finetune
+from o3f.training import build
 from tests.support import recipe_runs as runs
 from tests.support.faulty_envs import Faulty
 from tests.support.recipe_runs import part, run
@@ -43,7 +43,7 @@ def test_f30_a_killed_worker_costs_its_episode_and_the_newest_weights_act_in_the
     Sigma, 0 after 50 steps, is a buffer that the schedule changes in place.
     """
     policies: list[Any] = []
-    make_actor = finetune.make_actor
+    make_actor = build.make_actor
 
     def noted(policy: Any, *rest: Any) -> Any:
         policies.append(policy)
@@ -53,7 +53,7 @@ def test_f30_a_killed_worker_costs_its_episode_and_the_newest_weights_act_in_the
         for parameter in policies[0].parameters():
             parameter.data.zero_()
 
-    monkeypatch.setattr(finetune, "make_actor", noted)
+    monkeypatch.setattr(build, "make_actor", noted)
     at_step(monkeypatch, {10: kill_one, 30: set_to_zero})
     sigma = ["schedule=linear", "schedule.steps=50", "+schedule.to.exploration.sigma=0.0", "exploration.centre=mean"]
     with pytest.warns(

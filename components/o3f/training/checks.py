@@ -233,7 +233,9 @@ def check_algorithm(config: DictConfig) -> None:
         require(isinstance(sizes, ListConfig | list), f"algorithm.{key} must be a list of sizes, found {sizes!r}.")
         for size in sizes:
             require_range({"algorithm": {key: size}}, f"algorithm.{key}", "[1, inf)", integer=True)
+    require_range(config, "algorithm.num_critics", "[1, inf)", integer=True)
     if algorithm.get("subset_size") is not None:
+        require_range(config, "algorithm.subset_size", "[1, inf)", integer=True)
         require(
             algorithm.get("aggregation", "subset") != "subset" or algorithm.subset_size <= algorithm.num_critics,
             f"algorithm.subset_size ({algorithm.subset_size}) must not exceed algorithm.num_critics"
