@@ -26,7 +26,7 @@ quickstart: setup
 	$(BIN)/python recipes/quickstart.py
 
 test: setup-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -14,6 +14,14 @@ from tests.support.recipe_runs import make_dataset
 #: Tests of TorchRL's Hydra tree.
 TREE = ("test_configs", "test_torchrl_examples")
 
+#: Files whose tests start many processes. They are begun first, so that at the end nobody waits for one of them.
+LONG = ("test_figures.py", "test_quickstart.py", "test_benchmark.py", "test_wheel.py", "test_crash.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long tests at the beginning; the order of all others stays."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(autouse=True)
 def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
