@@ -44,3 +44,6 @@ format: setup-dev
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
+
+test-slow: setup-dev
+	$(BIN)/python -m pytest -n 2 -m slow

@@ -51,6 +51,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return recipes
 
 
+@pytest.mark.slow
 def test_a_stopped_figure_goes_on_and_a_finished_one_starts_nothing(
     started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.support.recipe_runs import ROOT
 
 
+@pytest.mark.slow
 def test_quickstart_runs_resumes_and_says_what_is_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     sizes = "['debug=toy','online.steps=1000','online.evaluate_every=1000','online.online_fraction=0.5']"
