@@ -2,12 +2,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help setup setup-dev test check format quickstart docs clean
+.PHONY: help setup setup-dev test test-slow check format quickstart docs clean
 
 help:
 	@echo "make setup       install what the recipes need into $(VENV)"
 	@echo "make quickstart  pre-train, fine-tune, compare: about ten minutes on two CPU cores"
 	@echo "make test        run the tests"
+	@echo "make test-slow run the two tests that take minutes each"
 	@echo "make check       lint and type checks"
 	@echo "make docs        build the documentation into site/"
 
