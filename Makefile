@@ -6,9 +6,9 @@ BIN = $(VENV)/bin
 
 help:
 	@echo "make setup       install what the recipes need into $(VENV)"
-	@echo "make quickstart  pre-train, fine-tune, compare: about ten minutes on two CPU cores"
+	@echo "make quickstart  pre-train, fine-tune, compare: ten to twenty-five minutes on two CPU cores"
 	@echo "make test        run the tests"
-	@echo "make test-slow run the two tests that take minutes each"
+	@echo "make test-slow   run the two tests that take minutes each"
 	@echo "make check       lint and type checks"
 	@echo "make docs        build the documentation into site/"
 
