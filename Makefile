@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 
 help:
 	@echo "make setup       install what the recipes need into $(VENV)"
-	@echo "make quickstart  pre-train, fine-tune, compare: ten to twenty-five minutes on two CPU cores"
+	@echo "make quickstart  pre-train, fine-tune, compare: 21 minutes of one core, on two"
 	@echo "make test        run the tests"
 	@echo "make test-slow   run the two tests that take minutes each"
 	@echo "make check       lint and type checks"
