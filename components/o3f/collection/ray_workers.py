@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
@@ -36,7 +37,7 @@ class RayWorkers:
             worker_envs(settings, actor, start),
             actor,
             **collector_options(settings, step),
-            policy_device=settings.device,
+            policy_device=torch.device(settings.device),
             sync=True,
             num_collectors=settings.num_workers,
             remote_configs={"num_cpus": settings.num_cpus},

@@ -85,7 +85,8 @@ def spec_of(policy: Any, spec: TensorSpec | None, action_key: NestedKey) -> Comp
 
 
 def _bounded(leaf: Any) -> bool:
-    return isinstance(leaf, Bounded) and bool((leaf.space.low.isfinite() & leaf.space.high.isfinite()).all())
+    space: Any = getattr(leaf, "space", None)
+    return isinstance(leaf, Bounded) and bool((space.low.isfinite() & space.high.isfinite()).all())
 
 
 def action_bounds(spec: Composite | None, action_key: NestedKey) -> Bounds | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictParams, dispatch
+from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import MLP, ValueOperator
 
@@ -135,9 +136,9 @@ class GenericEnsemble(TensorDictModuleBase):
         for member in range(self.num_critics):
             fresh = copy.deepcopy(self._critic)
             reset_(fresh)
-            for key, value in TensorDict.from_module(fresh).items(True, True):
+            for key, value in TensorDict.from_module(fresh).items(True, True):  # pyright: ignore[reportCallIssue] tensordict types no arguments
                 if isinstance(value, nn.Parameter):
-                    self.params.data.get(key)[member].copy_(value)
+                    self.params.data.get(cast(NestedKey, key))[member].copy_(value)
 
     @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

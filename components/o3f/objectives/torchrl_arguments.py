@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torchrl.objectives import LossModule
+if TYPE_CHECKING:
+    from o3f.objectives.base import BoundLoss
 
 _ANY = (True, False)
 _CQL = "this is CQL(H), not TorchRL's loss of that name; see"
@@ -34,7 +35,7 @@ KNOWN: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 
 
-def take_torchrl_arguments(loss: LossModule, arguments: Mapping[str, Any]) -> None:
+def take_torchrl_arguments(loss: BoundLoss, arguments: Mapping[str, Any]) -> None:
     """Accept those of TorchRL's arguments that ask for what is done anyway, refuse the others by name.
 
     Sets ``scalar_output_mode`` and ``use_prioritized_weights`` of the loss.

@@ -50,7 +50,8 @@ def _operands() -> tuple[Tensor, Tensor, Tensor]:
 
 def _gain(operands: tuple[Tensor, Tensor, Tensor]) -> float:
     """How many times as fast ``medium`` is as ``highest``, the median of the rounds."""
-    _seconds("highest", operands), _seconds("medium", operands)  # the first call of each also prepares
+    for precision in ("highest", "medium"):
+        _seconds(precision, operands)  # the first call of each also prepares
     return statistics.median(_seconds("highest", operands) / _seconds("medium", operands) for _ in range(ROUNDS))
 
 
