@@ -300,19 +300,3 @@ def test_configuration_reaches_the_networks() -> None:
     gram = learner.critic.weights[1][0] @ learner.critic.weights[1][0].T
     torch.testing.assert_close(gram, 2 * torch.eye(4), atol=1e-5, rtol=1e-5)
     assert learner.loss.critic is learner.critic
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside torch.compile
-def test_compiled_losses_give_the_same_updates() -> None:
-    learner, twin = make(), make(compile=True)
-    twin.load_state_dict(copy.deepcopy(learner.state_dict()))
-    batches = [make_batch(16, seed=seed) for seed in range(4)]
-    plain, compiled = ([trained.update([batch.clone()]) for batch in batches] for trained in (learner, twin))
-    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(twin.state_dict()["loss"], learner.state_dict()["loss"], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("drawing", [{"actor_dropout": 0.1}, {"aggregation": "subset"}])
-def test_what_draws_is_not_compiled(drawing: dict) -> None:
-    with pytest.raises(ConfigError, match="draws nothing"):
-        IQLConfig(compile=True, **drawing)

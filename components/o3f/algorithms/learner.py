@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from o3f.algorithms.compiled_step import CompiledStep, Step
 from o3f.algorithms.guarded_adam import GuardedAdam
 from o3f.errors import check_keys
 from o3f.objectives.functional import Aggregation
@@ -104,6 +105,16 @@ class Learner(ABC):
             report: return 0-d tensors on the last one; without, nothing is spent on them and none is returned.
         """
 
+    def _make_step(self, step: Step) -> Step:
+        """Return a method that takes one gradient step, compiled where the configuration asks for it.
+
+        An :attr:`actor_term` is evaluated without: optimistic selection is no part of the graph.
+        """
+        if not self.config.compile:
+            return step
+        compiled = CompiledStep(step, self.optimisers)
+        return lambda *inputs: (compiled if self.actor_term is None else step)(*inputs)
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that a learner of the same configuration needs to continue exactly as this one."""
         optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
@@ -115,6 +126,11 @@ class Learner(ABC):
         for name, state in deepcopy(state_dict["optimisers"]).items():  # Adam keeps the tensors it is given
             self.optimisers[name].load_state_dict(state)
         self.updates = int(state_dict["updates"])
+
+
+def detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values without their graphs, which a step has consumed."""
+    return {name: value.detach() for name, value in values.items()}
 
 
 def read_config(config_type: type[Config], name: str, options: Mapping[str, Any]) -> Config:

@@ -44,6 +44,8 @@ class SACConfig:
         entropy_backup: count the policy's entropy in the critics' target.
         normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
+        compile: take each gradient step as one compiled graph: half a minute at the start of a process (seconds where
+            its cache is warm), then faster. Needs a C++ compiler on a CPU.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -63,6 +65,7 @@ class SACConfig:
     entropy_backup: bool = True
     normalise: bool = False
     init: Init = "default"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
@@ -152,6 +155,8 @@ class SACLearner(Learner):
             "actor": GuardedAdam(self.policy.parameters(), lr=rate),
             "temperature": GuardedAdam([self.loss.log_alpha], lr=rate),
         }
+        self._take_step = self._make_step(self._joint_step)
+        self._take_critic_step = self._make_step(self._critic_step)
 
     @property
     def entropy_weight(self) -> float | None:
@@ -162,17 +167,20 @@ class SACLearner(Learner):
         """Take one step of the critics per batch ``[B]``, of the rest on the last; return its metrics, 0-d."""
         metrics: dict[str, Tensor] = {}
         for index, batch in enumerate(batches):
-            next_value = None if self.next_value is None else self.next_value(batch)
-            loss_critic, info = self.loss.qvalue_loss(batch, next_value)
-            if index < len(batches) - 1:
-                minimise(loss_critic, self.optimisers["critic"])
-            else:
-                metrics = self._joint_step(batch, loss_critic, info["state_action_value"])
-            self.loss.update_targets(self.config.tau)
+            step = self._take_step if index == len(batches) - 1 else self._take_critic_step
+            metrics = step(batch, None if self.next_value is None else self.next_value(batch))
             self.updates += 1
         return metrics if report else {}
 
-    def _joint_step(self, batch: TensorDictBase, loss_critic: Tensor, values: Tensor) -> dict[str, Tensor]:
+    def _critic_step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
+        loss, _ = self.loss.qvalue_loss(batch, next_value)
+        minimise(loss, self.optimisers["critic"])
+        self.loss.update_targets(self.config.tau)
+        return {}
+
+    def _joint_step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
+        loss_critic, critic_info = self.loss.qvalue_loss(batch, next_value)
+        values = critic_info["state_action_value"]
         drawn = self.loss.draw(batch)
         loss_actor, info = self.loss.actor_loss(batch, drawn)
         if self.actor_term is not None:
@@ -180,6 +188,7 @@ class SACLearner(Learner):
         loss_alpha, temperature = self.loss.alpha_loss(batch, drawn[1])
         # The losses share no parameter: one backward pass serves all.
         minimise(loss_critic + loss_actor + loss_alpha, *self.optimisers.values())
+        self.loss.update_targets(self.config.tau)
         return {
             "loss/critic": loss_critic.detach(),
             "loss/actor": loss_actor.detach(),

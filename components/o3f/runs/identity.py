@@ -30,6 +30,8 @@ LATER_KEYS: Mapping[str, Any] = {
     "precision": "highest",
     "algorithm.normalise": False,
     "offline_algorithm.normalise": False,
+    "algorithm.compile": False,
+    "offline_algorithm.compile": False,
     "task.centre": "sample",
     "exploration.centre": "sample",
     "num_lanes": 1,
