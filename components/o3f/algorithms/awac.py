@@ -80,6 +80,7 @@ class AWACLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = AWACConfig
     loss: AWACLoss
 
     def __init__(

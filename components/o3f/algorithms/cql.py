@@ -104,6 +104,7 @@ class CQLLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = CQLConfig
     loss: CQLLoss
     squashed = True
 

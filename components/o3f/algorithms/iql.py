@@ -88,6 +88,7 @@ class IQLLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = IQLConfig
     needs_value = True
 
     def __init__(

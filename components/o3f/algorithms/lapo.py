@@ -107,6 +107,7 @@ class LAPOLearner(Learner):
         device: of all networks.
     """
 
+    config_type = LAPOConfig
     loss: LAPOLoss
     accepts_agent = False
 

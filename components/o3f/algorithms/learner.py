@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
 from o3f.algorithms.guarded_adam import GuardedAdam
-from o3f.errors import check_keys
 from o3f.objectives.functional import Aggregation
 
-Config = TypeVar("Config")
 BatchFunction: TypeAlias = Callable[[TensorDictBase], Tensor]
 
 
@@ -24,9 +21,14 @@ class Learner(ABC):
     """Networks, losses and optimisers of one algorithm.
 
     The same :meth:`update` serves offline and online training: only the batches change, never the objective.
-    A subclass sets :attr:`policy`, :attr:`critic`, :attr:`loss` and :attr:`optimisers`, and writes
-    :meth:`update`.
+    A subclass names its :attr:`config_type`, sets :attr:`policy`, :attr:`critic`, :attr:`loss` and
+    :attr:`optimisers`, and writes :meth:`update`. ``make_learner`` builds it as
+    ``Subclass(observation_dim, action_dim, config, device)``, with the user's :class:`Agent` as a fifth argument
+    where there is one.
     """
+
+    config_type: ClassVar[type[Any]]
+    """The dataclass of its hyper-parameters."""
 
     squashed: ClassVar[bool] = False
     """Whether its policy is a Gaussian squashed by a tanh."""
@@ -115,15 +117,3 @@ class Learner(ABC):
         for name, state in deepcopy(state_dict["optimisers"]).items():  # Adam keeps the tensors it is given
             self.optimisers[name].load_state_dict(state)
         self.updates = int(state_dict["updates"])
-
-
-def read_config(config_type: type[Config], name: str, options: Mapping[str, Any]) -> Config:
-    """Build an algorithm's configuration, a dataclass, from a mapping.
-
-    Raises:
-        ConfigError: for a name the dataclass does not have (the message has the nearest ones), or a value
-            out of its range.
-    """
-    known = [field.name for field in dataclasses.fields(config_type)]  # type: ignore[arg-type]
-    check_keys(options, known, f"algorithm {name}")
-    return config_type(**options)

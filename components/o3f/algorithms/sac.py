@@ -117,6 +117,7 @@ class SACLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = SACConfig
     loss: SACLoss
     squashed = True
     starts_from = frozenset({"cql"})

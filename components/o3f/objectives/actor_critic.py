@@ -65,11 +65,15 @@ class ActorCriticLoss(BoundLoss):
         done: NestedKey = "done"
         terminated: NestedKey = "terminated"
 
+    target_actor = False
+    """Whether a subclass has a target policy, too, ``target_actor_network``."""
+
     tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
     default_keys = _AcceptedKeys
 
     actor_network: ProbabilisticTensorDictSequential
     actor_network_params: TensorDictParams
+    target_actor_network: Any
     target_actor_network_params: TensorDictParams
     qvalue_network: Critics
     qvalue_network_params: TensorDictParams
@@ -100,7 +104,7 @@ class ActorCriticLoss(BoundLoss):
         self.subset_size = subset_size
         self.reduction = reduction or "mean"
         self.subset_source = NoiseSource(generator)
-        self._add_network("actor_network", actor_network)
+        self._add_network("actor_network", actor_network, target=self.target_actor)
         frozen = [*actor_network.parameters()] if separate_losses else []
         self._add_network("qvalue_network", critic, frozen=frozen, target=True)
         self._adopt_key("action", getattr(actor_network, "dist_sample_keys", ()))
