@@ -119,6 +119,37 @@ def act(
     return np.asarray(actions.cpu(), dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of an episode: the observation ``[O]``, the action taken ``[A]``, the raw reward, and how it ended."""
+
+    observation: npt.NDArray[np.float32]
+    action: npt.NDArray[np.float32]
+    reward: float
+    terminated: bool
+
+
+def play(policy: TensorDictModuleBase, env: Any, observation: npt.NDArray[np.float32]) -> Iterator[Step]:
+    """Play one episode, by TorchRL's exploration type; ``env`` stands after each step as that step left it.
+
+    Args:
+        policy: as in :func:`evaluate`.
+        env: with flat observations, just reset.
+        observation: what its reset returned.
+
+    Raises:
+        EvaluationError: the environment failed.
+        ActionError: the policy gave an action that no environment may receive.
+    """
+    done, count = False, 0
+    while not done:
+        (action,) = act(policy, observation[None], [count == 0])
+        with with_place(f"at step {count} of an episode"):
+            following, reward, terminated, truncated, _ = env.step(action)
+        yield Step(observation, action, float(reward), bool(terminated))
+        observation, done, count = following, terminated or truncated, count + 1
+
+
 @contextlib.contextmanager
 def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
     """Seed every random stream for the block and put it back afterwards; modules are in evaluation mode.
@@ -170,10 +201,10 @@ def with_place(place: str) -> Iterator[None]:
         yield
     except Exception as error:
         kind = ActionError if isinstance(error, ActionError) else EvaluationError
-        raise kind(f"Evaluation stopped {place}: {told(error)}") from error
+        raise kind(f"Evaluation stopped {place}: {describe_error(error)}") from error
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what an error says; of one that says nothing or little, such as a bare assertion, its kind and place."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{error} ({type(error).__name__} in {where.name}, {where.filename}:{where.lineno})".lstrip()
@@ -190,7 +221,9 @@ def own_env(config: EnvConfig) -> FlatObservation:
     except (ValueError, KeyError, ImportError):
         raise  # a mistake in the configuration
     except Exception as error:
-        raise EvaluationError(f"The environment for an evaluation could not be made: {told(error)}") from error
+        raise EvaluationError(
+            f"The environment for an evaluation could not be made: {describe_error(error)}"
+        ) from error
 
 
 class _Record:
