@@ -12,7 +12,7 @@ from torch import Tensor
 
 from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner
+from o3f.algorithms.learner import Learner, critic_metrics
 from o3f.algorithms.sac import soft_networks
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
@@ -189,12 +189,10 @@ class CQLLearner(Learner):
         next_value = None if self.next_value is None else self.next_value(batch)
         loss, info = self.loss.qvalue_loss(batch, next_value, evaluated)
         minimise(loss, self.optimisers["critic"])
-        values = info["state_action_value"]
         return {
             **metrics,
             "loss/critic": loss.detach(),
-            "critic/mean": values.mean(),
-            "critic/std": values.std(-1, correction=0).mean(),
+            **critic_metrics(info["state_action_value"]),
             "cql/gap": info["gap"].mean(),
         }
 

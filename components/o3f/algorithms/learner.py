@@ -17,6 +17,11 @@ from o3f.objectives.functional import Aggregation
 BatchFunction: TypeAlias = Callable[[TensorDictBase], Tensor]
 
 
+def critic_metrics(values: Tensor) -> dict[str, Tensor]:
+    """What is logged of the critics' values ``[*B, m]``: their mean, and how much they disagree."""
+    return {"critic/mean": values.mean(), "critic/std": values.std(-1, correction=0).mean()}
+
+
 class Learner(ABC):
     """Networks, losses and optimisers of one algorithm.
 
@@ -41,6 +46,9 @@ class Learner(ABC):
 
     starts_from: ClassVar[Collection[str]] = frozenset()
     """Algorithms beside itself whose pre-trained state it can start from, by ``start_from``."""
+
+    draws_targets: ClassVar[bool] = False
+    """Whether it can begin with fresh target critics beside an agent of the user's own, by ``draw_targets``."""
 
     shared_keys: ClassVar[Sequence[str]] = ()
     """Hyper-parameters that it then shares with the other algorithm."""
@@ -77,7 +85,7 @@ class Learner(ABC):
     @property
     def target_rule(self) -> tuple[Aggregation, int]:
         """How one value is made of the target critics, and how many of them a ``"subset"`` has."""
-        return self.config.aggregation, self.config.subset_size
+        return self.loss.aggregation, self.loss.subset_size
 
     @property
     def coefficients(self) -> dict[str, Tensor]:
@@ -105,6 +113,14 @@ class Learner(ABC):
             batches: one or more.
             report: return 0-d tensors on the last one; without, nothing is spent on them and none is returned.
         """
+
+    def start_from(self, state: Mapping[str, Any], *, copy_targets: bool, copy_optimisers: bool) -> None:
+        """Take over the ``state_dict()`` of an algorithm in :attr:`starts_from`; one that has any writes this."""
+        raise NotImplementedError
+
+    def draw_targets(self) -> None:
+        """Draw the target critics anew; one with :attr:`draws_targets` writes this."""
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a learner of the same configuration needs to continue exactly as this one."""

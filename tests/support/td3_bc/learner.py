@@ -92,11 +92,6 @@ class TD3BCLearner(Learner):
             "actor": GuardedAdam(self.policy.parameters(), lr=rate),
         }
 
-    @property
-    def target_rule(self) -> tuple[str, int]:  # type: ignore[override]
-        """The smallest."""
-        return "min", self.config.num_critics
-
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take one step of the critics per batch, of the policy and the targets on every second."""
         metrics: dict[str, Tensor] = {}
