@@ -14,7 +14,7 @@ from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
-from o3f.modules.calls import critic_values, distribution, replaced
+from o3f.modules.calls import critic_values, distribution, replace_entry
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
@@ -137,10 +137,10 @@ class ActorCriticLoss(BoundLoss):
         members: Tensor | None = None,
     ) -> Tensor:
         """Values ``[*B, m]`` of ``action`` ``[*B, A]``, ``[*B, K, m]`` of ``[*B, K, A]``, or of the batch's own."""
-        inputs = tensordict if action is None else replaced(network, tensordict, self.tensor_keys.action, action)
+        inputs = tensordict if action is None else replace_entry(network, tensordict, self.tensor_keys.action, action)
         return critic_values(network, inputs, self.tensor_keys.state_action_value, members)
 
-    def _aggregated(self, network: Critics, tensordict: TensorDictBase, action: Tensor) -> Tensor:
+    def _aggregate(self, network: Critics, tensordict: TensorDictBase, action: Tensor) -> Tensor:
         """One value out of the m critics of ``network``, ``[*B]`` or ``[*B, K]``; only those drawn are evaluated."""
         if self.aggregation != "subset":
             return aggregate_critics(self._qvalues(network, tensordict, action), self.aggregation)
@@ -164,7 +164,7 @@ class ActorCriticLoss(BoundLoss):
         """
         values = self._qvalues(self.qvalue_network, tensordict)
         loss, info = self._td_losses(tensordict, values, next_value)
-        return self._reduced(loss, tensordict), info
+        return self._reduce(loss, tensordict), info
 
     def _td_losses(
         self, tensordict: TensorDictBase, values: Tensor, next_value: Tensor | None

@@ -56,7 +56,7 @@ class TD3BCLoss(ActorCriticLoss):
         action = self.target_actor_network(following.select(*self.actor_network.in_keys))["action"]
         noise = self.policy_noise * torch.randn_like(action)
         action = (action + noise.clamp(-self.noise_clip, self.noise_clip)).clamp(-1.0, 1.0)
-        return self._aggregated(self.target_qvalue_network, following, action)
+        return self._aggregate(self.target_qvalue_network, following, action)
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Ascend the first critic and stay with the data."""
@@ -65,4 +65,4 @@ class TD3BCLoss(ActorCriticLoss):
             value = self._qvalues(critics, tensordict, action)[..., 0]
         scale = self.alpha / value.detach().abs().mean()
         distance = (action - tensordict["action"]).square().mean(-1)
-        return self._reduced(distance - scale * value, tensordict), {}
+        return self._reduce(distance - scale * value, tensordict), {}
