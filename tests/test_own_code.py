@@ -1,4 +1,4 @@
-"""An algorithm of a user's own, TD3+BC: it takes its own files and one entry in the table, and keeps the contract."""
+"""What is added takes the files that CONTRIBUTING says: an algorithm (TD3+BC), a scorer, a metric, as a user's own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from o3f.algorithms import ALGORITHMS
 from o3f.objectives.ranges import COUNTS, RANGES
+from o3f.runs.tags import TAGS
+from o3f.training.exploration import KINDS, choosing, make_actor
 from recipes.finetune import finetune_in_folder
 from tests import test_learner_contract as contract
 from tests.support.iql_cases import make_batch
@@ -24,6 +29,7 @@ from tests.support.recipe_runs import ROOT, TINY, rows
 from tests.support.td3_bc.learner import TD3BCLearner
 
 OWN = Path(__file__).parent / "support/td3_bc"
+SHORTER = ["offline.steps=4", "offline.evaluate_every=4", "offline.batch_size=4", "online.steps=10"]
 NUMBERS = {"alpha": "[0, inf)", "policy_noise": "[0, inf)", "noise_clip": "[0, inf)"}
 
 
@@ -100,10 +106,10 @@ def test_keeps_the_contract_of_every_learner(tmp_path: Path) -> None:
 
 def test_runs_by_its_name_with_o3fs_choice(place: Path) -> None:
     """A configuration folder of the user's own, and no change here: pre-trained, fine-tuned, scheduled."""
-    path, scores = finetune_in_folder(toy("schedule=linear", "+schedule.to.algorithm.alpha=1.0"))
+    path, scores = finetune_in_folder(toy(*SHORTER, "schedule=linear", "+schedule.to.algorithm.alpha=1.0"))
     assert path.parent.name == "Reacher-v5-td3_bc-optimistic"
     assert math.isfinite(scores["return"])
-    assert [step for step, _, _ in rows(path, "train/loss/actor")][-1] == 60
+    assert [step for step, _, _ in rows(path, "train/loss/actor")][-1] == 10
 
 
 def test_contributing_counts_the_files_of_a_change() -> None:
@@ -123,3 +129,39 @@ def test_contributing_counts_the_files_of_a_change() -> None:
     for change, limit in limits.items():
         count, places = said[change]
         assert count <= limit, change
+
+
+class LowestScore(TensorDictModuleBase):
+    """A scorer of a user's own: the lowest critic's value, times ``factor``."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.in_keys, self.out_keys = ["candidate_values"], ["scores"]
+        self.factor = factor
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the scores ``[*B, N]``."""
+        return tensordict.set("scores", self.factor * tensordict.get("candidate_values").amin(-1))
+
+
+def test_a_scorer_is_its_class_and_an_entry_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside its name in modules/__init__.py and its file in conf/exploration: four."""
+    options = ("num_candidates", "sigma", "centre", "factor")
+    monkeypatch.setitem(KINDS, "lowest", (choosing("scorer", LowestScore, "factor"), options))
+    learner: Any = make("iql")
+    exploration = {"kind": "lowest", "num_candidates": 30, "sigma": 0.3, "centre": "mean", "factor": 2.0}
+    actor: Any = make_actor(learner.policy, learner.critic, exploration, learner.policy.spec["action"])
+    states, candidates = make_batch(6).select("observation"), 2 * torch.rand(6, 30, 2) - 1
+    everywhere = states.unsqueeze(-1).expand(6, 30).set("action", candidates)
+    lowest = learner.critic(everywhere)["state_action_value"].amin(-1)
+    torch.testing.assert_close(actor.score(states, candidates), 2.0 * lowest)
+
+
+def test_a_metric_of_one_algorithm_is_named_where_it_is_computed_and_in_the_list() -> None:
+    package = ROOT / "components/o3f"
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    own = {tag.removeprefix("train/") for tag, about in TAGS.items() if about.runs.split(" ")[0] in ALGORITHMS}
+    assert {"vae/divergence", "cql/gap"} <= own
+    for name in own:
+        named = {path.name for path, text in sources.items() if f'{name}"' in text}
+        assert len(named) == 2, (name, named)
