@@ -21,7 +21,8 @@ import tests.support.toy_envs  # noqa: F401  (registers toy/*)
 from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
 from o3f.errors import ActionError, EvaluationError
-from o3f.evaluation.episodes import evaluate, normalised_score, own_env, play
+from o3f.evaluation.episodes import evaluate, normalised_score
+from o3f.evaluation.playing import own_env, play
 from o3f.evaluation.video import record_video
 from o3f.modules import EnsembleQValue, OptimisticActor, RandomRank, gaussian_policy
 

@@ -14,7 +14,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.envs.wrappers import FlatObservation
-from o3f.evaluation.episodes import isolated, play
+from o3f.evaluation.playing import isolated, play
 
 
 def record_video(

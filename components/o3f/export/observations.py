@@ -15,7 +15,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.algorithms import Learner
 from o3f.envs import make_gym_env
-from o3f.evaluation.episodes import isolated, play
+from o3f.evaluation.playing import isolated, play
 from o3f.training import build
 
 ROWS = 1_000
