@@ -9,10 +9,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, fill_missing
+from o3f.algorithms.agent import Agent, fill_missing, make_critics
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, detached
-from o3f.modules import EnsembleQValue, gaussian_policy
+from o3f.algorithms.learner import Learner, critic_metrics, detached
+from o3f.modules import gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import AWACLoss
 from o3f.objectives.functional import Aggregation, Weighting, weight_metrics
@@ -83,6 +83,7 @@ class AWACLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = AWACConfig
     loss: AWACLoss
 
     def __init__(
@@ -105,16 +106,7 @@ class AWACLearner(Learner):
             normalise=config.normalise,
             device=device,
         )
-        critic = EnsembleQValue(
-            observation_dim,
-            action_dim,
-            config.num_critics,
-            tuple(config.hidden_sizes),
-            layer_norm=config.layer_norm,
-            init=config.init,
-            normalise=config.normalise,
-            device=device,
-        )
+        critic = make_critics(observation_dim, action_dim, config, device)
         networks = fill_missing(Agent(policy, critic), agent)
         self.policy, self.critic = networks.policy, networks.critic
         self.loss = AWACLoss(
@@ -161,8 +153,7 @@ class AWACLearner(Learner):
         capped = weight_metrics(advantage, 1 / self.loss.lam) if self.config.weighting == "exp" else {}
         return {
             **{name: metrics[name] for name in ("loss/critic", "loss/actor")},
-            "critic/mean": q.mean(),
-            "critic/std": q.std(-1, correction=0).mean(),
+            **critic_metrics(q),
             "advantage/mean": advantage.mean(),
             **capped,
         }

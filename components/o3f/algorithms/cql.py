@@ -12,7 +12,7 @@ from torch import Tensor
 
 from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner
+from o3f.algorithms.learner import Learner, critic_metrics
 from o3f.algorithms.sac import soft_networks
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
@@ -107,6 +107,7 @@ class CQLLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = CQLConfig
     loss: CQLLoss
     squashed = True
 
@@ -199,12 +200,10 @@ class CQLLearner(Learner):
             metrics = {"loss/lagrange": loss.detach(), "cql/multiplier": multiplier["multiplier"]}
         loss, info = self.loss.qvalue_loss(batch, next_value, evaluated)
         minimise(loss, self.optimisers["critic"])
-        values = info["state_action_value"]
         return {
             **metrics,
             "loss/critic": loss.detach(),
-            "critic/mean": values.mean(),
-            "critic/std": values.std(-1, correction=0).mean(),
+            **critic_metrics(info["state_action_value"]),
             "cql/gap": info["gap"].mean(),
         }
 

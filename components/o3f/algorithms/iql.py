@@ -10,10 +10,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, fill_missing
+from o3f.algorithms.agent import Agent, fill_missing, make_critics
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, detached
-from o3f.modules import EnsembleQValue, gaussian_policy, value_network
+from o3f.algorithms.learner import Learner, critic_metrics, detached
+from o3f.modules import gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
 from o3f.objectives.functional import Aggregation, weight_metrics
@@ -83,6 +83,7 @@ class IQLLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = IQLConfig
     needs_value = True
 
     def __init__(
@@ -105,16 +106,7 @@ class IQLLearner(Learner):
             normalise=config.normalise,
             device=device,
         )
-        critic = EnsembleQValue(
-            observation_dim,
-            action_dim,
-            config.num_critics,
-            sizes,
-            layer_norm=config.layer_norm,
-            init=config.init,
-            normalise=config.normalise,
-            device=device,
-        )
+        critic = make_critics(observation_dim, action_dim, config, device)
         value = value_network(observation_dim, sizes, init=config.init, normalise=config.normalise, device=device)
         networks = fill_missing(Agent(policy, critic, value), agent)
         self.policy, self.critic = networks.policy, networks.critic
@@ -183,8 +175,7 @@ class IQLLearner(Learner):
         return {
             **{name: metrics[name] for name in ("loss/value", "loss/actor", "loss/critic")},
             "value/mean": metrics["state_value"].mean(),
-            "critic/mean": q.mean(),
-            "critic/std": q.std(-1, correction=0).mean(),
+            **critic_metrics(q),
             "advantage/mean": advantage.mean(),
             **weight_metrics(advantage, self.loss.temperature),
         }

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.data import Bounded
 
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, detached
+from o3f.algorithms.learner import Learner, critic_metrics, detached
 from o3f.errors import require
 from o3f.modules import (
     EnsembleQValue,
@@ -110,6 +110,7 @@ class LAPOLearner(Learner):
         device: of all networks.
     """
 
+    config_type = LAPOConfig
     loss: LAPOLoss
     accepts_agent = False
 
@@ -194,8 +195,7 @@ class LAPOLearner(Learner):
             **{name: metrics[name] for name in losses},
             "value/mean": metrics["state_value"].mean(),
             "value/clamped_share": metrics["clamped"].to(q.dtype).mean(),
-            "critic/mean": q.mean(),
-            "critic/std": q.std(-1, correction=0).mean(),
+            **critic_metrics(q),
             "advantage/mean": advantage.mean(),
             "advantage/positive_share": (advantage > 0).to(q.dtype).mean(),
             "vae/reconstruction": metrics["reconstruction"].mean(),

@@ -12,9 +12,9 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, fill_missing
+from o3f.algorithms.agent import Agent, fill_missing, make_critics
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner
+from o3f.algorithms.learner import Learner, critic_metrics
 from o3f.errors import ConfigError, require
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.modules.mlp import Init
@@ -91,16 +91,7 @@ def soft_networks(observation_dim: int, action_dim: int, config: Any, device: to
         normalise=config.normalise,
         device=device,
     )
-    critic = EnsembleQValue(
-        observation_dim,
-        action_dim,
-        config.num_critics,
-        sizes,
-        layer_norm=config.layer_norm,
-        init=init,
-        normalise=config.normalise,
-        device=device,
-    )
+    critic = make_critics(observation_dim, action_dim, config, device)
     return Agent(policy, critic)
 
 
@@ -120,9 +111,11 @@ class SACLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = SACConfig
     loss: SACLoss
     squashed = True
     starts_from = frozenset({"cql"})
+    draws_targets = True
     shared_keys = ("hidden_sizes", "num_critics", "layer_norm", "actor_layer_norm", "normalise")
 
     def __init__(
@@ -195,8 +188,7 @@ class SACLearner(Learner):
             "loss/temperature": loss_alpha.detach(),
             "temperature": temperature["alpha"],
             "entropy": -info["log_prob"].mean(),
-            "critic/mean": values.mean(),
-            "critic/std": values.std(-1, correction=0).mean(),
+            **critic_metrics(values),
         }
 
     def draw_targets(self) -> None:

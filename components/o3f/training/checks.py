@@ -157,7 +157,7 @@ def check_transfer(config: DictConfig) -> None:
         " give transfer.optimisers=false.",
     )
     require(
-        config.transfer.targets or config.algorithm.name == "sac",
+        config.transfer.targets or learner_type(config.algorithm.name).draws_targets,
         "transfer.targets=false, fresh target critics for an agent of your own, is for algorithm=sac alone; found"
         f" algorithm={config.algorithm.name}: give transfer.targets=true.",
     )

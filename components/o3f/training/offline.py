@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.algorithms import Learner, SACLearner, learner_type
+from o3f.algorithms import Learner, learner_type
 from o3f.envs.wrappers import seed_streams
 from o3f.errors import ConfigError, require
 from o3f.runs.checkpoint import load_component
@@ -144,7 +144,7 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
     state = load_component(Path(folder) / "checkpoints", "learner")
     configured = {name: value.clone() for name, value in learner.coefficients.items()}
     try:
-        if other and isinstance(learner, SACLearner):
+        if other:
             transfer = ours["transfer"]
             learner.start_from(state, copy_targets=transfer["targets"], copy_optimisers=transfer["optimisers"])
         else:
