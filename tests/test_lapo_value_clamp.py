@@ -69,9 +69,7 @@ def test_the_range_is_saved() -> None:
     assert clamped(other) == [-20.0, -15.0, 0.0, 10.0, 10.0]
 
 
-@pytest.mark.parametrize(
-    "arguments", [("soft",), ("running", (0, 1)), ("none", (0, 1)), ("fixed", (1, 0)), ("fixed", (0,))]
-)
+@pytest.mark.parametrize("arguments", [("soft",), ("none", (0, 1)), ("fixed", (1, 0)), ("fixed", (0,))])
 def test_bad_arguments(arguments: Any) -> None:
     with pytest.raises(ValueError, match="value_clamp"):
         ValueClamp(*arguments)

@@ -104,10 +104,11 @@ def soft_networks(observation_dim: int, action_dim: int, config: Any, device: to
 class SACLearner(Learner):
     """Trains a tanh-Gaussian policy, m critics and the temperature by :class:`~o3f.objectives.SACLoss`.
 
-    An update of one batch is one joint step on the three losses, then a Polyak step of the target critics. Of
-    several batches (a higher update-to-data ratio), all but the last serve the critics and their targets
-    alone, as in REDQ and RLPD. The standard deviation of the policy depends on the observation, its logarithm
-    is clipped to [-5, 2]. The temperature starts at 1. Randomness is torch's global stream.
+    An update of one batch is a step of the critics, then one of policy and temperature with the new critics (d3rlpy's
+    and RLPD's order), then a Polyak step of the target critics. Of several batches (a higher update-to-data ratio), all
+    but the last serve the critics and their targets alone, as in REDQ and RLPD. The standard
+    deviation of the policy depends on the observation, its logarithm is clipped to [-5, 2]. The temperature starts at
+    1. Randomness is torch's global stream.
 
     Args:
         observation_dim: O.
@@ -164,30 +165,26 @@ class SACLearner(Learner):
         for index, batch in enumerate(batches):
             next_value = None if self.next_value is None else self.next_value(batch)
             loss_critic, info = self.loss.qvalue_loss(batch, next_value)
-            if index < len(batches) - 1:
-                minimise(loss_critic, self.optimisers["critic"])
-            else:
-                metrics = self._joint_step(batch, loss_critic, info["state_action_value"])
+            minimise(loss_critic, self.optimisers["critic"])
+            if index == len(batches) - 1:
+                metrics = self._policy_step(batch) | _metrics(loss_critic, info["state_action_value"])
             self.loss.update_targets(self.config.tau)
             self.updates += 1
         return metrics if report else {}
 
-    def _joint_step(self, batch: TensorDictBase, loss_critic: Tensor, values: Tensor) -> dict[str, Tensor]:
+    def _policy_step(self, batch: TensorDictBase) -> dict[str, Tensor]:
         drawn = self.loss.draw(batch)
         loss_actor, info = self.loss.actor_loss(batch, drawn)
         if self.actor_term is not None:
             loss_actor = loss_actor + self.actor_term(batch)
         loss_alpha, temperature = self.loss.alpha_loss(batch, drawn[1])
-        # The losses share no parameter: one backward pass serves all.
-        minimise(loss_critic + loss_actor + loss_alpha, *self.optimisers.values())
+        # These losses share no parameter: one backward pass serves both.
+        minimise(loss_actor + loss_alpha, self.optimisers["actor"], self.optimisers["temperature"])
         return {
-            "loss/critic": loss_critic.detach(),
             "loss/actor": loss_actor.detach(),
             "loss/temperature": loss_alpha.detach(),
             "temperature": temperature["alpha"],
             "entropy": -info["log_prob"].mean(),
-            "critic/mean": values.mean(),
-            "critic/std": values.std(-1, correction=0).mean(),
         }
 
     def draw_targets(self) -> None:
@@ -228,6 +225,14 @@ class SACLearner(Learner):
         for name, optimiser in self.optimisers.items() if copy_optimisers else ():
             moments = deepcopy(state["optimisers"][name]["state"])
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def _metrics(loss_critic: Tensor, values: Tensor) -> dict[str, Tensor]:
+    return {
+        "loss/critic": loss_critic.detach(),
+        "critic/mean": values.mean(),
+        "critic/std": values.std(-1, correction=0).mean(),
+    }
 
 
 def _check_sizes(own: Mapping[str, Any], given: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -155,7 +155,7 @@ def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: R
             observation, reward, terminated, truncated, _ = env.step(action)
         rewards.append(float(reward))
     raw = torch.tensor(rewards, dtype=torch.float64)
-    return Trajectory(np.stack(observations), np.stack(actions), rule(raw).numpy(), terminated)
+    return Trajectory(np.stack(observations), np.stack(actions), rule.of_episode(raw).numpy(), terminated)
 
 
 @torch.no_grad()
