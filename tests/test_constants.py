@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.figures.plan import PlannedRun, compose_finetune, figure_tasks, plan
+from docs.tools import arms
+from o3f.figures.plan import PlannedRun, compose_finetune
 from o3f.runs.identity import leaves, plain
 from tests.support.mazes import cell_of
-from tests.support.recipe_runs import ROOT, settings
+from tests.support.recipe_runs import ROOT
 
 # ---------------------------------------------------------------------------------------------------------- tasks
 
@@ -362,10 +363,7 @@ def quick(overrides: Sequence[str]) -> DictConfig:
 
 @functools.cache
 def runs(figure: str) -> list[PlannedRun]:
-    config = settings("figures", f"figure={figure}", "budget=paper", "seeds=1")
-    assert figure_tasks(config) == list(config.figure.tasks)
-    OmegaConf.resolve(config)
-    return plan(config, list(config.figure.arms), quick)
+    return arms.runs_of(figure, quick)
 
 
 #: The paper's figures: their arms, and the tasks they are on.
@@ -385,13 +383,20 @@ FIGURES = {
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_constant_of_every_arm_is_that_of_its_source(figure: str) -> None:
-    arms, tasks = FIGURES[figure]
+    names, tasks = FIGURES[figure]
     planned = {(run.task, run.arm): run.config for run in runs(figure)}
-    assert set(planned) == {(task, arm) for task in tasks for arm in arms}
+    assert set(planned) == {(task, arm) for task in tasks for arm in names}
     for (task, arm), config in planned.items():
         table, composition = leaves(expected(arm, task)), leaves(found(config))
         changed = {key for key in table.keys() | composition.keys() if table.get(key, "-") != composition.get(key, "-")}
         assert not changed, (task, arm, {key: (table.get(key), composition.get(key)) for key in changed})
+
+
+def test_the_page_of_the_arms_is_that_of_the_configuration() -> None:
+    text = arms.page({figure: runs(figure) for figure in FIGURES})
+    assert (ROOT / "docs/arms.md").read_text(encoding="utf-8") == text, "run: python docs/tools/arms.py"
+    for part in ("| 100 r, values in [0, 100] |", "| r / largest |", "| 0.25 n |", "| (6, 6) |", "| r - 1 |"):
+        assert part in text
 
 
 def test_figures_share_their_agents() -> None:
