@@ -49,6 +49,13 @@ def test_fixed_bounds_are_of_the_values() -> None:
     assert clamped(clamp) == [-3.0, -3.0, 0.0, 15.0, 20.0]
 
 
+def test_known_bounds_hold_whatever_is_observed() -> None:
+    """AntMaze, rewards of 100 at the goal: no discounted sum is larger, though 100 / (1 - discount) is."""
+    clamp = ValueClamp("running", (0, 100))
+    clamp.observe(torch.tensor([100.0, 0.0]))
+    assert clamped(clamp) == [0.0, 0.0, 0.0, 15.0, 100.0]
+
+
 def test_none_clips_nothing() -> None:
     clamp = ValueClamp("none")
     clamp.fit(torch.tensor([1.0]))
