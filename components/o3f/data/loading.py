@@ -162,7 +162,8 @@ def load_minari(
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked: each is a truncation.
         rewards: for FrankaKitchen, ``"tasks_once"`` rewards each task when it is first done, ``"tasks_counted"`` every
             step with the number of tasks that are done; both end the episode with the last one, see
-            :class:`~o3f.data.kitchen.KitchenTasks`. ``reward`` applies after that.
+            :class:`~o3f.data.kitchen.KitchenTasks`. ``reward`` applies after that; counts go with its ``running_sum``
+            for what is played.
         generator: source of the draws; ``None`` is torch's global stream.
 
     Raises:
