@@ -57,6 +57,16 @@ def test_a_figure_compares_what_it_has(name: str) -> None:
     assert all((ROOT / f"conf/task/{task}.yaml").exists() for task in figure.tasks)
 
 
+def test_the_papers_comparisons_are_with_the_original_algorithms() -> None:
+    """The 56 % are against IQL with its two critics; a gain of figure 5 is the choice's part and the critics'."""
+    assert settings("figures", "figure=fig4").figure.compare[0] == ["lapo_optimistic", "iql2_policy"]
+    pairs = [tuple(pair) for pair in settings("figures", "figure=fig5").figure.compare]
+    originals = {"lapo": "lapo_original_noise", "iql": "iql2_noise"}
+    for (whole, choice, critics), name in zip((pairs[:3], pairs[3:]), originals, strict=True):
+        ours, noise = f"{name}_optimistic", f"{name}_noise"
+        assert (whole, choice, critics) == ((ours, originals[name]), (ours, noise), (noise, originals[name]))
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_budget_has_its_sizes(budget: str) -> None:
     config = settings("figures", "figure=controls", f"budget={budget}", "tasks=[halfcheetah/quickstart]")

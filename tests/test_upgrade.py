@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from o3f.figures.plan import pretraining_key
 from o3f.runs.identity import config_difference, plain, read_settings
 from tests.faults.kills import COVERING
 from tests.support.recipe_runs import SHORT, settings
@@ -54,7 +55,9 @@ def before_rules(*overrides: str) -> dict[str, Any]:
 
 def test_runs_of_iql_have_the_rewards_they_had_and_others_are_told() -> None:
     hopper = ["task=hopper/random", "algorithm=iql"]
-    assert config_difference(before_rules(*hopper), plain(settings("finetune", *hopper))) == []
+    old, now = before_rules(*hopper), plain(settings("finetune", *hopper))
+    assert config_difference(old, now) == []
+    assert pretraining_key(old) == pretraining_key(now)  # and start from the agents there are
     hopper[1] = "algorithm=awac"
     old, now = before_rules(*hopper), plain(settings("finetune", *hopper))
     assert sorted(config_difference(old, now)) == [
