@@ -26,7 +26,7 @@ LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "iql2": ("iql", {"num_critics": 2}),
     "iql5": ("iql", {"num_critics": 5}),
     "awac": ("awac", {"actor_hidden_sizes": [256, 256]}),
-    "cql": ("cql", {}),
+    "cql": ("cql", {"hidden_sizes": [256, 256]}),
     "lapo_full": (
         "lapo",
         {"num_critics": 2, "subset_size": None, "value_clamp": "fixed", "actor_aggregation": "first"},

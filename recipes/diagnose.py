@@ -86,7 +86,7 @@ def diagnose_run(folder: Path, config: DictConfig) -> tuple[dict[str, float | No
 
 def reward_and_noise(trained: DictConfig, learner: Learner, config: DictConfig) -> tuple[RewardRule, float | None]:
     """Return the rule of the rewards, and the data's own action noise where there are data to ask."""
-    rule, noise = RewardRule(**trained.task.reward), None
+    rule, noise = build.reward_rule(trained), None
     if config.data_rows and trained.dataset.id != "none":
         trained.dataset.storage = "memory"
         buffer, rule, _ = build.buffer(trained)

@@ -19,7 +19,7 @@ from o3f.cli.commands import arguments, command, given_overrides
 from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.data import is_local, open_dataset
 from o3f.errors import ResourceError, optional
-from o3f.figures.cost import Prices, remaining_seconds
+from o3f.figures.cost import Prices, launched_seconds, remaining_seconds
 from o3f.figures.diagnoses import diagnose_pretrained, diagnosis_section
 from o3f.figures.evaluations import evaluate_optimistically, optimistic_section
 from o3f.figures.launch import Pool
@@ -44,7 +44,7 @@ def main(config: DictConfig) -> None:
     runs = [run for run in known if run.arm in arms]
     prices = {run.arm: Prices(**config.budget.sizes[config.catalogue[run.arm].sizes].seconds) for run in runs}
     if config.dry_run:
-        show_plan(runs, remaining_seconds(runs, prices), config.jobs)
+        show_plan(runs, remaining_seconds(runs, prices), config)
         return
     check_keeps(folder, config.figure.name, runs)
     evaluated = [run for run in runs if run.arm in config.figure.optimistic]
@@ -71,6 +71,9 @@ def check(config: DictConfig) -> None:
         require_range(config, key, "[1, inf)", integer=True)
     require_range(config, "first_seed", "[0, inf)", integer=True)
     require_range(config, "confidence", "(0, 1)")
+    require_range(config, "node_cores", "[1, inf)", integer=True)
+    for nodes in config.nodes:
+        require_range({"nodes": nodes}, "nodes", "[1, inf)", integer=True)
     for horizon in config.diagnose_horizons:
         require_range({"diagnose_horizons": horizon}, "diagnose_horizons", "[1, inf)", integer=True)
     check_keys([config.primary], QUANTITIES, "primary")
@@ -86,8 +89,8 @@ def check(config: DictConfig) -> None:
         optional(module, "plots")
 
 
-def show_plan(runs: Sequence[PlannedRun], costs: dict[PlannedRun, float], jobs: int) -> None:
-    """Print a line for each task and arm, and the commands' total."""
+def show_plan(runs: Sequence[PlannedRun], costs: dict[PlannedRun, float], config: DictConfig) -> None:
+    """Print a line for each task and arm, and the total: of core-hours, and of hours on this machine and on nodes."""
     table = Table("task", "arm", "finished", "begun", "missing", "core-hours left")
     groups: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
@@ -100,8 +103,14 @@ def show_plan(runs: Sequence[PlannedRun], costs: dict[PlannedRun, float], jobs: 
     Console(width=120).print(table)
     total = sum(costs.values()) / 3600
     print(f"{len(runs)} runs, {sum(run.finished for run in runs)} finished;", end=" ")
-    print(f"{total:.2f} core-hours left, about {total / jobs:.2f} hours with {jobs} jobs")
+    print(f"{total:.2f} core-hours left, about {total / config.jobs:.2f} hours with {config.jobs} jobs")
     print("A pre-training is counted with the first run that needs it, and once.")
+    hours = {nodes: launched_seconds(costs, nodes * config.node_cores) / 3600 for nodes in config.nodes}
+    told = ", ".join(f"{each:.1f} hours on {nodes}" for nodes, each in hours.items())
+    print(f"With run_launcher=submitit or ray, an arm after the other, nodes of {config.node_cores} cores: {told};")
+    print(
+        f"no fewer than {max(costs.values(), default=0.0) / 3600:.1f} hours, which the longest run takes on one core."
+    )
 
 
 def provide_datasets(config: DictConfig, runs: Sequence[PlannedRun]) -> None:

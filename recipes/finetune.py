@@ -71,7 +71,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
                 episode.cut(buffer)
                 training.logger.log(step, {"rollout/failures": state["failures"]})
             else:
-                buffer.extend(with_rule(transition, reward_rule))
+                buffer.extend(with_rule(transition, reward_rule, episode.total))
                 episode.add(float(transition["next", "reward"]), buffer.write_count)
             schedule.step(step)
             if not failed and step > max(online.random_steps, online.warmup_steps):
@@ -82,10 +82,11 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     return training.scores
 
 
-def with_rule(transition: TensorDictBase, rule: RewardRule) -> TensorDictBase:
-    """Return the transition with the reward that the learner sees."""
+def with_rule(transition: TensorDictBase, rule: RewardRule, before: float) -> TensorDictBase:
+    """Return the transition with the reward that the learner sees; ``before`` is what the episode had until then."""
     transition = transition.copy()
-    transition["next"] = transition["next"].copy().set("reward", rule(transition["next", "reward"]))
+    reward = rule.online(transition["next", "reward"], before)
+    transition["next"] = transition["next"].copy().set("reward", reward)
     return transition
 
 

@@ -108,7 +108,7 @@ def test_defaults_are_d3rlpys() -> None:
     assert learner.coefficients.keys() == {"conservative_weight", "target_entropy"}
     assert make(lagrange="weighted_gap").coefficients.keys() == {*learner.coefficients, "lagrange_threshold"}
     assert isinstance(learner.critic, EnsembleQValue)
-    assert [tuple(w.shape) for w in learner.critic.weights] == [(2, 5, 256), (2, 256, 256), (2, 256, 1)]
+    assert [tuple(w.shape) for w in learner.critic.weights] == [(2, 5, 256), (2, 256, 256), (2, 256, 256), (2, 256, 1)]
 
 
 def test_several_batches_serve_the_critics_and_the_last_one_all() -> None:

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from o3f.errors import ConfigError
-from o3f.figures.cost import Prices, remaining_seconds
+from o3f.figures.cost import Prices, launched_seconds, remaining_seconds
 from o3f.figures.launch import next_run
 from o3f.figures.multirun import sweeps
 from o3f.figures.plan import PlannedRun, compose_finetune, figure_arms, figure_tasks, plan, with_bases
@@ -57,6 +57,16 @@ def test_a_figure_compares_what_it_has(name: str) -> None:
     assert all((ROOT / f"conf/task/{task}.yaml").exists() for task in figure.tasks)
 
 
+def test_the_papers_comparisons_are_with_the_original_algorithms() -> None:
+    """The 56 % are against IQL with its two critics; a gain of figure 5 is the choice's part and the critics'."""
+    assert settings("figures", "figure=fig4").figure.compare[0] == ["lapo_optimistic", "iql2_policy"]
+    pairs = [tuple(pair) for pair in settings("figures", "figure=fig5").figure.compare]
+    originals = {"lapo": "lapo_original_noise", "iql": "iql2_noise"}
+    for (whole, choice, critics), name in zip((pairs[:3], pairs[3:]), originals, strict=True):
+        ours, noise = f"{name}_optimistic", f"{name}_noise"
+        assert (whole, choice, critics) == ((ours, originals[name]), (ours, noise), (noise, originals[name]))
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_budget_has_its_sizes(budget: str) -> None:
     config = settings("figures", "figure=controls", f"budget={budget}", "tasks=[halfcheetah/quickstart]")
@@ -67,7 +77,9 @@ def test_every_budget_has_its_sizes(budget: str) -> None:
         budget
     ]
     sizes = {run.arm: (run.config.offline.steps, run.config.online.steps) for run in runs}
-    assert sizes["iql_optimistic"] == sizes["cql_policy"] == sizes["fig2_sac"] == steps
+    assert sizes["iql_optimistic"] == steps
+    baselines = (500_000, 250_000) if budget == "paper" else steps
+    assert sizes["cql_policy"] == sizes["fig2_sac"] == baselines
     assert sizes["lapo_optimistic"] == ((30_000, 10_000) if budget == "short" else steps)
     count = sum(run.arm == "iql_optimistic" for run in runs)
     assert count == {"paper": 5, "short": 8, "laptop": 8, "smoke": 2}[budget]
@@ -162,12 +174,21 @@ def test_the_cost_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert begun == pytest.approx([0.0, 0.75 * online, offline + measured, online])
 
 
+def test_the_hours_of_a_launcher_by_hand() -> None:
+    runs = planned(settings("figures", "budget=smoke", "seeds=3"), "iql_policy", "iql_noise")  # seed by seed
+    costs = dict(zip(runs, [5.0, 1.0, 4.0, 2.0, 3.0, 3.0], strict=True))  # policy 5, 4, 3; noise 1, 2, 3
+    assert launched_seconds(costs, 1) == 18.0
+    assert launched_seconds(costs, 2) == 7.0 + 4.0  # 5 beside 4 and 3; 1 and 3 beside 2
+    assert launched_seconds(costs, 3) == launched_seconds(costs, 100) == 5.0 + 3.0
+    assert launched_seconds({}, 4) == 0.0
+
+
 @pytest.fixture(scope="module")
 def plain_settings() -> DictConfig:
     return settings("figures")
 
 
-@pytest.mark.parametrize("key", ["jobs", "seeds", "first_seed", "min_seeds", "confidence", "threads"])
+@pytest.mark.parametrize("key", ["jobs", "seeds", "first_seed", "min_seeds", "confidence", "threads", "node_cores"])
 def test_wrong_numbers_are_refused(key: str, plain_settings: DictConfig) -> None:
     for value in ("wide", True, float("nan"), -1, 0.5 if key != "confidence" else 1.0):
         config = copy.deepcopy(plain_settings)
@@ -187,6 +208,9 @@ def test_dry_run_prints_the_plan_and_does_nothing(
     updates = 30_000 * prices["offline"] + 200_000 * prices["update"]
     hours = 6 * (updates + 20_000 * prices["step"] + (6 + 22) * 10 * prices["episode"]) / 3600
     assert f"12 runs, 0 finished; {hours:.2f} core-hours left, about {hours / 2:.2f} hours with 2 jobs" in told
+    longest = (30_000 * prices["offline"] + 100_000 * prices["update"]) / 3600
+    longest += (10_000 * prices["step"] + (6 + 11) * 10 * prices["episode"]) / 3600
+    assert f"hours on 16;\nno fewer than {longest:.1f} hours, which the longest run takes" in told
     assert os.listdir(tmp_path) == []
 
 

@@ -21,9 +21,20 @@ def test_all_of_them_by_hand() -> None:
         "auc": 60.0,  # (30 + 60 + 90) / 3: step 0 does not count
         "final": 90.0,
         "collecting": 35.0,
+        "collecting_episodes": 35.0,
         "dip": -8.0,  # 30 - 38, the only evaluations in the first ten steps
         "regret": pytest.approx(25.0 / 3),  # (5 + 0 + 20) / 3
+        "regret_steps": pytest.approx(25.0 / 3),  # all three episodes have 30 steps
     }
+
+
+def test_early_falls_count_by_their_steps_or_as_episodes() -> None:
+    run = Series({0: 40.0, 100: 50.0}, {5: 10.0, 10: 10.0, 90: 50.0}, steps=100)  # 5, 5 and 80 steps
+    values = quantities(run, None)
+    assert values["collecting_episodes"] == pytest.approx(70.0 / 3)
+    assert values["collecting"] == pytest.approx((10 * 10.0 + 80 * 50.0) / 90)
+    assert values["regret"] == pytest.approx(60.0 / 3)  # 30, 30 and 0
+    assert values["regret_steps"] == pytest.approx(10 * 30.0 / 90)
 
 
 def test_the_first_tenth_includes_its_end_and_no_more() -> None:
@@ -38,8 +49,10 @@ def test_what_is_not_there_is_nan() -> None:
         "offline",
         "gain",
         "collecting",
+        "collecting_episodes",
         "dip",
         "regret",
+        "regret_steps",
     }
     assert (values["auc"], values["final"]) == (2.0, 3.0)
 

@@ -60,14 +60,15 @@ def test_arms_are_compared_seed_by_seed() -> None:
     interval = comparison.interval(0.95, 5)
     assert interval is not None
     assert interval.half_width == pytest.approx(HALF_WIDTH, rel=1e-6)
-    assert comparison.p_value(5) == 4 / 32  # all + and all -, and the 0 with either sign
+    assert comparison.p_value is None  # which could not be below 0.0625
+    (more,) = compare([*results(5), result("o3f", 5, 9.0), result("noise", 5, 8.0)], [("o3f", "noise")], "gain")
+    assert more.p_value == 4 / 64  # all + and all -, and the 0 with either sign
 
 
 def test_only_seeds_in_both_arms_count_and_few_of_them_have_no_interval() -> None:
     (comparison,) = compare(results(5)[1:], [("o3f", "noise")], "gain")  # O3F without its seed 0
     assert list(comparison.differences) == [1, 2, 3, 4]
     assert comparison.interval(0.95, 5) is None
-    assert comparison.p_value(5) is None
     assert compare(results(5)[:5], [("o3f", "noise")], "gain") == []
     others = [result("o3f", 0, 1.0), result("noise", 0, 2.0, start="two")]
     assert not compare(others, [("o3f", "noise")], "gain")[0].same_agent
@@ -77,10 +78,16 @@ def test_only_seeds_in_both_arms_count_and_few_of_them_have_no_interval() -> Non
 
 def test_the_tables_by_hand() -> None:
     text = comparisons_table(results(5), SETTINGS)
-    assert f"| a | O3F minus noise | 5 | +5.0 ± {HALF_WIDTH:.1f} | 0.125 | 5.0 |" in text
+    assert f"| a | O3F minus noise | 5 | +5.0 ± {HALF_WIDTH:.1f} | 5.0 |" in text
+    assert "| p |" not in text
+    six = [*results(5), result("o3f", 5, 9.0), result("noise", 5, 8.0)]
+    other_task = [result(arm, seed, GAINS[arm][seed], "b") for arm in GAINS for seed in range(5)]
+    both = comparisons_table([*six, *other_task], SETTINGS).splitlines()
+    assert both[0].startswith("| task | first minus second | seeds | gain | p | final |")
+    assert [row.split(" | ")[4] for row in both[2:]] == ["0.062", "-"]
     assert text.endswith("| agent and seed | more |\n")
     few = comparisons_table(results(4), SETTINGS)
-    assert "| 4 | +5.0 | - | 5.0 |" in few
+    assert "| 4 | +5.0 | 5.0 |" in few
     assert few.endswith("| descriptive |\n")
     assert "±" not in few + arms_table(results(4), SETTINGS)
     assert "| a | O3F | 5 | 40.0 ± 0.0 | 15.0 ± " in arms_table(results(5), SETTINGS)
@@ -132,6 +139,43 @@ def test_means_over_tasks_and_the_headlines_three_readings() -> None:
     )
     assert aggregate(results(4), "o3f", "gain") == 17.5  # the middle two of 10, 15, 20, 20
     assert "O3F over noise: ratio of the mean final scores +78 %" in aggregate_table(both, SETTINGS)
+
+
+def test_means_are_over_what_all_arms_have() -> None:
+    """An arm that has a hard task that the other lacks must not look worse for it."""
+    results = [result("o3f", 0, 20.0), result("o3f", 0, -40.0, "b"), result("o3f", 1, 5.0), result("noise", 0, 10.0)]
+    text = aggregate_table([*results, result("noise", 2, -90.0)], SETTINGS)
+    assert "| O3F | 60.0 | 20.0 | 60.0 |" in text
+    assert "| noise | 50.0 | 10.0 | 50.0 |" in text
+    assert "Over the 1 pairs of task and seed that all of these arms have." in text
+    assert "ratio of the mean final scores +20 %" in text
+    apart = aggregate_table([result("o3f", 0, 20.0), result("noise", 1, 10.0)], SETTINGS)
+    assert "| O3F | - | - | - |" in apart
+    assert "mean of the tasks' ratios -" in apart
+
+
+def test_a_partner_at_zero_does_not_end_the_report() -> None:
+    zero = [result("o3f", 0, 20.0), result("noise", 0, -40.0)]  # final scores 60 and 0
+    assert "ratio of the mean final scores -, mean" in aggregate_table(zero, SETTINGS)
+    more = [*zero, result("o3f", 0, 60.0, "b"), result("noise", 0, 10.0, "b")]
+    assert headline(more, "o3f", "noise") == pytest.approx(
+        {
+            "ratio of the mean final scores": 100 * (160 / 50 - 1),
+            "mean of the tasks' ratios (1 of 2 left out, at 0)": 100 * (100 / 50 - 1),
+            "ratio of the mean areas": 100 * (160 / 50 - 1),
+        }
+    )
+
+
+def test_the_bias_of_critics_that_count_the_entropy_is_drawn_without_it(tmp_path: Path) -> None:
+    for arm, tags in {"sac": ["bias/ratio", "bias/soft_ratio"], "cql": ["bias/ratio"]}.items():
+        with RunLogger(tmp_path / arm) as logger:
+            logger.log(10, {tag: float(len(tag)) for tag in tags})
+    drawn = {}
+    for arm in ("sac", "cql"):
+        one = result(arm, 0, 1.0)
+        drawn[arm] = plot.curve(replace(one, run=replace(one.run, path=tmp_path / arm)), "bias/soft_ratio")
+    assert drawn == {"sac": {10.0: 15.0}, "cql": {10.0: 10.0}}
 
 
 def test_the_picture_shows_curves_and_endpoints_and_its_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""FrankaKitchen: each task counts once, in the data as in the environment; made-up trajectories of the hosted form."""
+"""FrankaKitchen: what is paid once, and what in every step, in the data and in play; made-up trajectories."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
+from tensordict import TensorDict
 
-from o3f.data import dataset_hash, dataset_info, load_minari, open_dataset
+from o3f.collection.steps import Episode
+from o3f.data import RewardRule, dataset_hash, dataset_info, load_minari, open_dataset
 from o3f.envs import make_raw_env
+from o3f.envs.wrappers import RuledReward
 from o3f.evaluation.episodes import normalised_score
 from o3f.training import build
-from recipes import evaluate
+from recipes import evaluate, finetune
 from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
 from tests.support.recipe_runs import run, settings
 from tests.test_tasks import compose_task
@@ -40,6 +44,9 @@ ONCE = [
     [0] * STEPS,
     [0, 0, 1, 0, 0, 0, 0, 1, 1, 1],
 ]
+#: Tasks done after each step of the data, which are cut where all are, and of an episode played, where none is undone.
+NOW = [[0, 1, 1, 2, 1, 2, 3, 3, 4], [1, 1, 1, 1, 2, 2, 2, 2, 2, 2], [0] * STEPS, [0, 0, 1, 1, 1, 1, 1, 2, 3, 4]]
+SO_FAR = [[0, 1, 1, 2, 2, 2, 3, 3, 4], *NOW[1:]]
 
 
 def play(env: Any, number: int, tasks: list[str]) -> dict[str, Any]:
@@ -106,7 +113,7 @@ def episodes_of(rows: Any) -> list[Any]:
 
 @pytest.mark.parametrize("level", TASKS)
 def test_the_data_are_rewarded_as_the_environment_would(level: str, place: Path) -> None:
-    config = settings("finetune", f"task=kitchen/{level}", "offline.batch_size=2")
+    config = settings("finetune", f"task=kitchen/{level}", "offline.batch_size=2", "task.dataset.rewards=tasks_once")
     rows = build.buffer(config)[0][:]
     env = make_raw_env(env_config(level))
     assert rows["observation"].shape == (sum(map(len, ONCE)), 59)
@@ -122,6 +129,33 @@ def test_the_data_are_rewarded_as_the_environment_would(level: str, place: Path)
         np.testing.assert_array_equal(episode["action"], played["actions"])
 
 
+@pytest.mark.parametrize(("algorithm", "scale"), [("iql", 1.0), ("lapo", 0.25)])
+def test_the_learner_sees_the_number_of_tasks_done_in_the_data_and_in_play(
+    algorithm: str, scale: float, place: Path
+) -> None:
+    config = settings("finetune", "task=kitchen/mixed", f"algorithm={algorithm}", "offline.batch_size=2")
+    buffer, rule, _ = build.buffer(config)
+    counted = episodes_of(buffer[:])
+    env = make_raw_env(env_config("mixed"))
+    for number, episode in enumerate(counted):
+        assert episode["next", "reward"].flatten().tolist() == [scale * count for count in NOW[number]]
+        assert episode["next", "terminated"][:, 0].tolist() == [count == 4 for count in NOW[number]]
+        played, seen = play(env, number, TASKS["mixed"]), Episode()
+        for reward, terminated, count in zip(played["rewards"], played["terminations"], SO_FAR[number], strict=True):
+            step = TensorDict({"next": {"reward": torch.tensor([[float(reward)]])}}, [1])
+            stored = finetune.with_rule(step, rule, seen.total)
+            seen.add(float(reward), row=0)
+            assert stored["next", "reward"].item() == scale * count
+            assert bool(terminated) == (count == 4)
+        assert seen.total == sum(ONCE[number])  # what scores are made of
+
+
+def test_the_rule_in_an_environment_begins_anew_with_each_episode(place: Path) -> None:
+    env = RuledReward(make_raw_env(env_config("mixed")), RewardRule(0.25, running_sum=True))
+    for number in (0, 3):
+        assert play(env, number, TASKS["mixed"])["rewards"].tolist() == [0.25 * count for count in SO_FAR[number]]
+
+
 def test_recorded_rewards_count_what_is_done_in_every_step(place: Path) -> None:
     buffer = load("complete")
     rewards = buffer[:]["next", "reward"].flatten().numpy().reshape(len(HANDS), STEPS)
@@ -134,11 +168,11 @@ def test_what_was_read_is_told(place: Path) -> None:
     info = dataset_info(load("mixed", rewards="tasks_once"))
     assert info.returns == (0.0, 2.5, 4.0)
     assert normalised_score(np.array(info.returns), 0.0, 4.0).tolist() == [0.0, 62.5, 100.0]
-    recorded, once = (
+    recorded, counted, once = (
         dataset_hash("D4RL/kitchen/mixed-v2", observation_keys=["observation"], rewards=rewards)
-        for rewards in ("recorded", "tasks_once")
+        for rewards in ("recorded", "tasks_counted", "tasks_once")
     )
-    assert recorded != once == info.hash
+    assert recorded != once == info.hash != counted
 
 
 def test_data_recorded_in_the_scored_environment_do_not_change(place: Path) -> None:
@@ -159,7 +193,7 @@ def test_other_data_and_other_names_are_refused(place: Path) -> None:
     write_dataset("me/plain-v0", make_episodes([3], **spaces), **spaces)
     with pytest.raises(ValueError, match="needs achieved_goal and desired_goal observations, found Box"):
         load_minari("me/plain-v0", rewards="tasks_once")
-    with pytest.raises(ValueError, match="rewards is 'twice', expected 'recorded' or 'tasks_once'"):
+    with pytest.raises(ValueError, match=r"rewards is 'twice', expected one of .*'tasks_once'"):
         load_minari("me/plain-v0", rewards="twice")
 
 

@@ -325,7 +325,9 @@ def test_solves_a_bandit() -> None:
         ({"latent_dim": 1.5}, "latent_dim must be"),
         ({"discount": 1.0}, "discount must be"),
         ({"value_clamp": "soft"}, "value_clamp is 'soft'; expected"),
-        ({"value_bounds": [0, 100]}, "value_bounds is .0, 100. and value_clamp 'running'"),
+        ({"value_bounds": [0, 100], "value_clamp": "none"}, "value_bounds is .0, 100. and value_clamp 'none'"),
+        ({"value_bounds": [100, 0]}, "value_bounds is .100, 0. and value_clamp 'running'"),
+        ({"value_bounds": [0, 100]}, r"rewards of the dataset lie in \[-0.*task.reward.rule=lapo"),
         ({"actor_aggregation": "min"}, "actor_aggregation is 'min'; expected"),
     ],
 )

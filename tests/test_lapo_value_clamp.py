@@ -49,6 +49,13 @@ def test_fixed_bounds_are_of_the_values() -> None:
     assert clamped(clamp) == [-3.0, -3.0, 0.0, 15.0, 20.0]
 
 
+def test_known_bounds_hold_whatever_is_observed() -> None:
+    """AntMaze, rewards of 100 at the goal: no discounted sum is larger, though 100 / (1 - discount) is."""
+    clamp = ValueClamp("running", (0, 100))
+    clamp.observe(torch.tensor([100.0, 0.0]))
+    assert clamped(clamp) == [0.0, 0.0, 0.0, 15.0, 100.0]
+
+
 def test_none_clips_nothing() -> None:
     clamp = ValueClamp("none")
     clamp.fit(torch.tensor([1.0]))
@@ -69,9 +76,7 @@ def test_the_range_is_saved() -> None:
     assert clamped(other) == [-20.0, -15.0, 0.0, 10.0, 10.0]
 
 
-@pytest.mark.parametrize(
-    "arguments", [("soft",), ("running", (0, 1)), ("none", (0, 1)), ("fixed", (1, 0)), ("fixed", (0,))]
-)
+@pytest.mark.parametrize("arguments", [("soft",), ("none", (0, 1)), ("fixed", (1, 0)), ("fixed", (0,))])
 def test_bad_arguments(arguments: Any) -> None:
     with pytest.raises(ValueError, match="value_clamp"):
         ValueClamp(*arguments)

@@ -49,3 +49,24 @@ def test_data_in_other_coordinates_are_refused(tmp_path: Path, monkeypatch: pyte
     with contextlib.closing(make_raw_env(EnvConfig("Pendulum-v1"))) as plain:
         check_maze(rows, dataset_info(rows), plain, keys)
     assert torch.equal(rows[:]["observation"][0, :2], torch.zeros(2))
+
+
+def test_data_that_end_at_another_goal_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data made when the goal of the medium maze was cell (6, 5), through which its walks only come."""
+    datasets_folder(monkeypatch, tmp_path)
+    task = ["task=antmaze/medium-diverse", "offline.batch_size=2"]
+    with contextlib.closing(env_of(task[0])) as env:
+        spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    for name, end in {"before": [6.3, -9.8], "now": [9.7, -10.4]}.items():  # cells are 4 wide: x = 6 is column 5
+        episodes = make_episodes([9, 7], **spaces)
+        for episode in episodes:
+            episode["observations"]["achieved_goal"][:] = [-10.0, 10.0]  # the start
+        episodes[0]["observations"]["achieved_goal"][-1] = end
+        episodes[0]["terminations"][-1], episodes[0]["truncations"][-1] = True, False
+        write_dataset(f"me/{name}-v0", episodes, **spaces)
+    build.buffer(settings("pretrain", *task, "task.dataset.id=me/now-v0"))
+    before = settings("pretrain", *task, "task.dataset.id=me/before-v0")
+    with pytest.raises(ValueError, match=r"goal in cell \(6, 5\).*this task's goal is cell \(6, 6\).*Make the dataset"):
+        build.buffer(before)
+    before.task.env.reset_options.goal_cell = [6, 5]
+    build.buffer(before)

@@ -42,8 +42,28 @@ def test_return_range_is_resolved_once_with_the_dataset() -> None:
     rule = RewardRule(scale="return_range", shift=-1.0)
     with pytest.raises(ValueError, match="resolve"):
         rule(1.0)
-    assert rule.resolve([0.0, 250.0]) == RewardRule(scale=4.0, shift=-1.0)
-    assert RewardRule(3.0).resolve([0.0, 250.0]) == RewardRule(3.0)
+    assert rule.resolve([0.0, 250.0], 2.0) == RewardRule(scale=4.0, shift=-1.0)
+    assert RewardRule("largest_reward", shift=0.5).resolve([0.0, 250.0], 2.0) == RewardRule(scale=0.5, shift=0.5)
+    assert RewardRule(3.0).resolve([0.0, 250.0], 2.0) == RewardRule(3.0)
+
+
+@pytest.mark.parametrize("largest", [0.0, -1.0, math.nan, math.inf])
+def test_the_largest_reward_must_be_one_to_divide_by(largest: float) -> None:
+    with pytest.raises(ValueError, match=r"expected a positive one\. Give task.reward.scale"):
+        RewardRule("largest_reward").resolve([0.0, 1.0], largest)
+
+
+def test_a_running_sum_is_of_the_episode_played_and_not_of_a_dataset() -> None:
+    rule = RewardRule(scale=0.25, shift=-1.0, running_sum=True)
+    raw = torch.tensor([0.0, 1.0, 0.0, 2.0, 1.0])
+    expected = torch.tensor([-1.0, -0.75, -0.75, -0.25, 0.0])
+    assert torch.equal(rule.of_episode(raw), expected)
+    stepwise = [rule.online(raw[step : step + 1], float(raw[:step].sum())) for step in range(5)]
+    assert torch.equal(torch.cat(stepwise), expected)
+    assert torch.equal(rule(raw), 0.25 * raw - 1.0)
+    plain = RewardRule(scale=0.25, shift=-1.0)
+    assert torch.equal(plain.of_episode(raw), plain(raw))
+    assert plain.online(1.0, before=5.0) == -0.75
 
 
 @pytest.mark.parametrize(

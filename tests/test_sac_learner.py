@@ -60,11 +60,12 @@ def test_losses_of_one_step(num_critics: int) -> None:
         q = learner.critic(batch.clone())["state_action_value"]
         loss_critic = ((q - y.unsqueeze(-1)) ** 2).sum(-1).mean()
         action, log_prob = sample(learner, batch["observation"])
-        loss_actor = (alpha * log_prob - smallest(learner.critic, batch["observation"], action)).mean()
         loss_alpha = (-math.log(alpha) * (log_prob - ACTION_DIM)).mean()
         torch.manual_seed(5)
         with torch.enable_grad():
             figures = learner.update([batch])
+        # The policy's step comes after the critics', and sees the new ones.
+        loss_actor = (alpha * log_prob - smallest(learner.critic, batch["observation"], action)).mean()
         expected = {"loss/critic": loss_critic, "loss/actor": loss_actor, "loss/temperature": loss_alpha}
         expected |= {"temperature": torch.tensor(alpha), "entropy": -log_prob.mean()}
         expected |= {"critic/mean": q.mean(), "critic/std": q.std(-1, correction=0).mean()}
@@ -235,9 +236,10 @@ def test_hooks() -> None:
     hooked.actor_term = lambda rows: 7.0 + 0.0 * next(hooked.policy.parameters()).sum()
     torch.manual_seed(0)
     drawn = plain.loss.draw(batch)
-    expected = plain.loss.actor_loss(batch, drawn)[0]
     torch.manual_seed(0)  # V(s') is given: the first draw is the policy's own
     figures = hooked.update([batch])
+    plain.critic.load_state_dict(hooked.critic.state_dict())  # the policy's step sees the new critics
+    expected = plain.loss.actor_loss(batch, drawn)[0]
     torch.testing.assert_close(figures["loss/actor"], expected.detach() + 7)
     alive = (~batch["next", "terminated"]).float().mean()
     torch.testing.assert_close(figures["loss/critic"], 2 * (0.99 * 1e3) ** 2 * alive, rtol=0.02, atol=0)

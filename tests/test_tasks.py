@@ -15,6 +15,7 @@ from o3f.collection.behaviours import BehaviourConfig
 from o3f.data import RewardRule
 from o3f.data.minari_store import check_dataset_id
 from o3f.envs import EnvConfig, make_env, make_raw_env
+from tests.support.mazes import DRAWINGS
 
 CONF = Path(__file__).parent.parent / "conf"
 TASKS = sorted(path.relative_to(CONF / "task").with_suffix("").as_posix() for path in CONF.glob("task/**/*.yaml"))
@@ -57,7 +58,7 @@ def test_task_builds_its_environment(name: str) -> None:
         expected = f"D4RL/{name}-v2" if name.startswith("kitchen") else f"{name}-v2"
     assert task["dataset"]["id"] == expected
     check_dataset_id(task["dataset"]["id"])
-    RewardRule(**task["reward"])
+    RewardRule(task["reward"]["scale"], task["reward"]["shift"])
     BehaviourConfig(**task["behaviour"])
 
 
@@ -79,7 +80,7 @@ def test_task_has_the_constants_of_the_papers(name: str) -> None:
     ("size", "steps", "start", "goal"),
     [
         ("umaze", 700, (-4, 4), (-4, -4)),
-        ("medium", 1000, (-10, 10), (6, -10)),
+        ("medium", 1000, (-10, 10), (10, -10)),
         ("large", 1000, (-18, 12), (14, -12)),
     ],
 )
@@ -104,32 +105,15 @@ def test_the_tasks_of_d4rls_files_differ_in_what_their_data_need_alone(name: str
     differing = {key for key in ours if ours[key] != theirs[key]}
     maze = name.startswith("antmaze")
     assert differing == {"name", "dataset", "env" if maze else "reward"}
-    assert theirs["reward"] == ({"scale": 1.0, "shift": -1.0} if maze else {"scale": "return_range", "shift": 0.0})
+    rule = {key: theirs["reward"][key] for key in ("scale", "shift")}
+    assert rule == ({"scale": 1.0, "shift": -1.0} if maze else {"scale": "return_range", "shift": 0.0})
     assert theirs["dataset"]["hosted_id"] is None
     changed = {key for key in ours["env"] if ours["env"][key] != theirs["env"][key]}
     assert changed == ({"kwargs", "reset_options"} if maze else set())
 
 
-@pytest.mark.parametrize(
-    ("size", "goal", "maze"),
-    [
-        ("umaze", (0, 8), ["11111", "1r001", "11101", "1g001", "11111"]),
-        (
-            "medium",
-            (20, 20),
-            ["11111111", "1r011001", "10010001", "11000111", "10010001", "10100101", "100010g1", "11111111"],
-        ),
-        (
-            "large",
-            (32, 24),
-            [
-                *("111111111111", "1r0001000001", "101101010101", "100000010001", "101111011101"),
-                *("100101000001", "110101010111", "10010001" + "0g01", "111111111111"),
-            ],
-        ),
-    ],
-)
-def test_antmaze_has_the_coordinates_of_d4rls_files(size: str, goal: tuple[int, int], maze: list[str]) -> None:
+@pytest.mark.parametrize(("size", "goal"), [("umaze", (0, 8)), ("medium", (20, 20)), ("large", (32, 24))])
+def test_antmaze_has_the_coordinates_of_d4rls_files(size: str, goal: tuple[int, int]) -> None:
     """D4RL: cells are 4 wide, x = 4 (column - 1), y = 4 (row - 1), the start at (0, 0). So are our walls."""
     env = make_raw_env(EnvConfig(**compose_task(f"d4rl/antmaze-{size}-diverse")["env"]))
     observation, _ = env.reset(seed=0)
@@ -138,7 +122,9 @@ def test_antmaze_has_the_coordinates_of_d4rls_files(size: str, goal: tuple[int, 
     model: Any = env.unwrapped.model
     names = [model.geom(index).name for index in range(model.ngeom)]
     walls = {tuple(model.geom(name).pos[:2]) for name in names if name.startswith("block")}
-    cells = [(row, column) for row, cells in enumerate(maze) for column, cell in enumerate(cells) if cell == "1"]
+    cells = [
+        (row, column) for row, cells in enumerate(DRAWINGS[size]) for column, cell in enumerate(cells) if cell == "1"
+    ]
     assert walls == {(4.0 * (column - 1), 4.0 * (row - 1)) for row, column in cells}
 
 
@@ -148,7 +134,7 @@ def test_any_environment_and_dataset_by_override_alone(recipe: str) -> None:
     task = compose_task("custom", *ids, recipe=recipe)
     assert task["name"] == "Pusher-v5"
     assert task["dataset"]["id"] == "me/pusher-v0"
-    assert task["reward"] == {"scale": 1.0, "shift": 0.0}
+    assert task["reward"] == {"scale": 1.0, "shift": 0.0, "value_bounds": None}
     assert task["score"] == {"min": None, "max": None}
     assert make_raw_env(EnvConfig(**task["env"])).unwrapped.frame_skip == 2
     assert BehaviourConfig(**task["behaviour"]) == BehaviourConfig("random")

@@ -185,6 +185,12 @@ def test_rewards_follow_the_rule_and_failures_end_their_episode() -> None:
         assert torch.equal(batch["next", "reward"], raw[first : first + 2])
 
 
+def test_a_running_sum_belongs_to_the_environment() -> None:
+    buffer = make_buffer(rows_of(4, 1), online_capacity=8, batch_size=2)
+    with pytest.raises(ValueError, match=r"make_env\(reward=\.\.\.\), and None here"):
+        OfflineOnlineHook(buffer, reward=RewardRule(running_sum=True))
+
+
 def test_offline_steps_come_first_one_batch_each_and_once() -> None:
     drawn: list[Any] = []
 

@@ -222,7 +222,10 @@ def test_f45_values_that_cannot_be_meant_end_before_any_work(override: str, mess
             ["algorithm=lapo_original", "dataset=none", "algorithm.normalise=false"],
             "value_clamp=fixed takes the dataset's range of values",
         ),
-        (["dataset=none", "pretrained=none", "task.reward.scale=return_range"], "give it as a number, 1000 over"),
+        (
+            ["dataset=none", "pretrained=none", "task.reward.scale=return_range"],
+            "give it as a number, the one that the agent",
+        ),
         (
             ["algorithm=cql", "schedule=linear", "+schedule.to.algorithm.lagrange_threshold=0.5"],
             "'algorithm.lagrange_threshold' is not known",

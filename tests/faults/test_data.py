@@ -433,7 +433,7 @@ def test_f21_tasks_that_never_end_state_their_rule() -> None:
     config = runs.settings("finetune", "task=antmaze/umaze-diverse")
     env = env_config(config)
     assert (env.goal_radius, env.max_episode_steps, env.kwargs["continuing_task"]) == (0.5, 700, False)
-    assert dict(config.task.reward) == {"scale": 1.0, "shift": -1.0}
+    assert (config.task.reward.scale, config.task.reward.shift) == (1.0, -1.0)
 
 
 def write_short(dataset_id: str, lengths: list[int], root: Path) -> None:

@@ -24,9 +24,10 @@ from o3f.objectives.sac import ActorAggregation
 
 @dataclass(frozen=True)
 class CQLConfig:
-    """Hyper-parameters; the defaults are d3rlpy's, without the multiplier as in its script for the paper.
+    """Hyper-parameters; the defaults are d3rlpy's, and as in its script for the paper three layers and no multiplier.
 
-    The policy's log-std is clipped to [-5, 2], where d3rlpy has [-20, 2].
+    With a multiplier its own default is two hidden layers. The policy's log-std is clipped to [-5, 2], where d3rlpy has
+    [-20, 2].
 
     Args:
         hidden_sizes: widths of the hidden layers of every network.
@@ -60,7 +61,7 @@ class CQLConfig:
         ConfigError: for a value out of its range.
     """
 
-    hidden_sizes: Sequence[int] = (256, 256)
+    hidden_sizes: Sequence[int] = (256, 256, 256)
     num_critics: int = 2
     layer_norm: bool = False
     actor_layer_norm: bool = False

@@ -51,7 +51,7 @@ class LAPOConfig:
         target_noise: standard deviation of the noise on target latents.
         target_noise_clip: its largest size.
         value_clamp: ``"running"``, ``"fixed"`` or ``"none"``, see :class:`~o3f.objectives.ValueClamp`.
-        value_bounds: of the values, for ``"fixed"``; None takes the dataset's rewards / (1 - γ).
+        value_bounds: of the values, where they are known: 0 and 100 on antmaze, with its rewards times 100.
         delay_value: bootstrap from a target V.
         actor_aggregation: the latent actor ascends the ``"mean"`` of the critics or the ``"first"``.
         layer_norm: LayerNorm in the critics Q.
@@ -147,10 +147,21 @@ class LAPOLearner(Learner):
         return ("min", self.config.num_critics) if subset is None else ("subset", subset)
 
     def prepare(self, dataset: TensorDictBase) -> None:
-        """Fit the z-scores of states and actions to the dataset's rows ``[D]``, and the range of its rewards."""
+        """Fit the z-scores of states and actions to the dataset's rows ``[D]``, and the range of its rewards.
+
+        Raises:
+            ConfigError: a reward lies outside ``value_bounds``, which are then of another reward rule.
+        """
         if self.config.normalise:
             super().prepare(dataset)
-        self.loss.value_clamp.fit(dataset["next", "reward"])
+        rewards, bounds = dataset["next", "reward"], self.config.value_bounds
+        low, high = rewards.min().item(), rewards.max().item()
+        require(
+            bounds is None or (bounds[0] <= low and high <= bounds[1]),
+            f"value_bounds={bounds}, but the learner's rewards of the dataset lie in [{low:.6g}, {high:.6g}], so values"
+            " go beyond: give the bounds of these rewards, algorithm.value_bounds=null, or task.reward.rule=lapo.",
+        )
+        self.loss.value_clamp.fit(rewards)
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take a critic step per batch ``[B]``, a policy step on the last; return metrics of it as 0-d tensors."""

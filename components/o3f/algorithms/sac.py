@@ -98,10 +98,11 @@ def soft_networks(observation_dim: int, action_dim: int, config: Any, device: to
 class SACLearner(Learner):
     """Trains a tanh-Gaussian policy, m critics and the temperature by :class:`~o3f.objectives.SACLoss`.
 
-    An update of one batch is one joint step on the three losses, then a Polyak step of the target critics. Of
-    several batches (a higher update-to-data ratio), all but the last serve the critics and their targets
-    alone, as in REDQ and RLPD. The standard deviation of the policy depends on the observation, its logarithm
-    is clipped to [-5, 2]. The temperature starts at 1. Randomness is torch's global stream.
+    An update of one batch is a step of the critics, then one of policy and temperature with the new critics (d3rlpy's
+    and RLPD's order), then a Polyak step of the target critics. Of several batches (a higher update-to-data ratio), all
+    but the last serve the critics and their targets alone, as in REDQ and RLPD. The standard
+    deviation of the policy depends on the observation, its logarithm is clipped to [-5, 2]. The temperature starts at
+    1. Randomness is torch's global stream.
 
     Args:
         observation_dim: O.
@@ -148,8 +149,8 @@ class SACLearner(Learner):
             "actor": GuardedAdam(self.policy.parameters(), lr=rate),
             "temperature": GuardedAdam([self.loss.log_alpha], lr=rate),
         }
-        self._take_step = self._make_step(self._joint_step)
-        self._take_critic_step = self._make_step(self._critic_step)
+        self._take_step = self._make_step(self._step)
+        self._take_critic_step = self._make_step(self._critics_alone)
 
     @property
     def entropy_weight(self) -> float | None:
@@ -165,30 +166,34 @@ class SACLearner(Learner):
             self.updates += 1
         return metrics if report else {}
 
-    def _critic_step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
-        loss, _ = self.loss.qvalue_loss(batch, next_value)
-        minimise(loss, self.optimisers["critic"])
+    def _critics_alone(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
+        metrics = self._critic_step(batch, next_value)
         self.loss.update_targets(self.config.tau)
-        return {}
+        return metrics
 
-    def _joint_step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
-        loss_critic, critic_info = self.loss.qvalue_loss(batch, next_value)
-        values = critic_info["state_action_value"]
+    def _step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
+        metrics = self._critic_step(batch, next_value) | self._policy_step(batch)
+        self.loss.update_targets(self.config.tau)
+        return metrics
+
+    def _critic_step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
+        loss, info = self.loss.qvalue_loss(batch, next_value)
+        minimise(loss, self.optimisers["critic"])
+        return {"loss/critic": loss.detach(), **critic_metrics(info["state_action_value"])}
+
+    def _policy_step(self, batch: TensorDictBase) -> dict[str, Tensor]:
         drawn = self.loss.draw(batch)
         loss_actor, info = self.loss.actor_loss(batch, drawn)
         if self.actor_term is not None:
             loss_actor = loss_actor + self.actor_term(batch)
         loss_alpha, temperature = self.loss.alpha_loss(batch, drawn[1])
-        # The losses share no parameter: one backward pass serves all.
-        minimise(loss_critic + loss_actor + loss_alpha, *self.optimisers.values())
-        self.loss.update_targets(self.config.tau)
+        # These losses share no parameter: one backward pass serves both.
+        minimise(loss_actor + loss_alpha, self.optimisers["actor"], self.optimisers["temperature"])
         return {
-            "loss/critic": loss_critic.detach(),
             "loss/actor": loss_actor.detach(),
             "loss/temperature": loss_alpha.detach(),
             "temperature": temperature["alpha"],
             "entropy": -info["log_prob"].mean(),
-            **critic_metrics(values),
         }
 
     def draw_targets(self) -> None:

@@ -14,7 +14,7 @@ from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter
 from o3f.data.observations import ObservationLayout, observation_layout
 from o3f.data.reading import dataset_hash, read_minari
 from o3f.data.report import DatasetReport
-from o3f.data.rewards import RewardRule, return_range_scale
+from o3f.data.rewards import RewardRule, largest_reward_scale, return_range_scale
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "end_episode",
     "hash_rows",
     "is_local",
+    "largest_reward_scale",
     "load_file",
     "load_minari",
     "make_buffer",

@@ -18,7 +18,7 @@ from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.summary import Summary
 
-#: Arguments that change no step, and two of FrankaKitchen whose effect ``rewards="tasks_once"`` has on the data.
+#: Arguments that change no step, and two of FrankaKitchen whose effect :class:`~o3f.data.kitchen.KitchenTasks` has.
 _OF_NO_MATTER = ("render_mode", "remove_task_when_completed", "terminate_on_tasks_completed")
 
 

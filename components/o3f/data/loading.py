@@ -13,11 +13,11 @@ from torchrl.data import ReplayBuffer
 from o3f.data.array_files import Format, open_file
 from o3f.data.buffers import RowsBuffer, buffer_over
 from o3f.data.info import DatasetInfo
+from o3f.data.kitchen import Rewards
 from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.reading import ReadOptions, read_rows
 from o3f.data.report import OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule
-from o3f.data.tasks_once import Rewards
 
 
 class LoadOptions(ReadOptions, total=False):
@@ -159,8 +159,10 @@ def load_minari(
         clip_actions: accept actions far out of bounds; actions are clipped in any case.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values instead of stopping.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked: each is a truncation.
-        rewards: ``"tasks_once"`` rewards each task of FrankaKitchen when it is first done and ends the episode with the
-            last one, see :class:`~o3f.data.tasks_once.TasksOnce`; ``reward`` applies after that.
+        rewards: for FrankaKitchen, ``"tasks_once"`` rewards each task when it is first done, ``"tasks_counted"`` every
+            step with the number of tasks that are done; both end the episode with the last one, see
+            :class:`~o3f.data.kitchen.KitchenTasks`. ``reward`` applies after that; counts go with its ``running_sum``
+            for what is played.
         generator: source of the draws; ``None`` is torch's global stream.
 
     Raises:

@@ -14,13 +14,13 @@ from tensordict import TensorDict
 from o3f.data.actions import check_action_space
 from o3f.data.episodes import Episode, read_episodes
 from o3f.data.info import DatasetInfo
+from o3f.data.kitchen import Rewards, with_rewards
 from o3f.data.minari_store import Recorded, limit_of, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.rewards import RewardRule, warn_of_far_rewards
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.summary import Summary
-from o3f.data.tasks_once import Rewards, with_rewards
 from o3f.data.verify import Stored, verify_rows
 
 
@@ -146,8 +146,8 @@ def _num_rows(dataset: Recorded, max_transitions: int | None) -> int:
 def _finish(rows: TensorDict, dataset: Recorded, report: DatasetReport, reward: RewardRule) -> DatasetInfo:
     """Hash the raw rows, then apply the reward rule to them in place."""
     content = hash_rows(rows)
-    rule = reward.resolve(report.returns)
     column = rows["next", "reward"]
+    rule = reward.resolve(report.returns, float(column.max()))
     column.copy_(torch.as_tensor(rule(column)))
     metadata = dataset.storage.metadata
     low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ NARROW = 4000.0
 #: From how many times on a reward is far beyond another one: float32 does not see the smaller one beside it.
 FAR = 2.0**24
 
+#: What a scale can be measured by on a dataset.
+Measured = Literal["return_range", "largest_reward"]
+MEASURED: tuple[str, ...] = get_args(Measured)
+
 Reward = TypeVar("Reward", float, npt.NDArray[np.floating], torch.Tensor)
 
 
@@ -25,12 +29,16 @@ class RewardRule:
     r"""An affine rule, applied once when a transition enters the buffer, offline and online alike.
 
     :math:`r' = \text{scale} \cdot r + \text{shift}`. IQL (https://arxiv.org/abs/2110.06169) uses ``shift=-1``
-    on AntMaze and ``scale="return_range"`` on locomotion. Evaluation never applies a rule.
+    on AntMaze and ``scale="return_range"`` on locomotion, LAPO (https://arxiv.org/abs/2203.08949)
+    ``scale="largest_reward"``. Evaluation never applies a rule.
 
     Args:
-        scale: factor of the raw reward, or ``"return_range"`` for :func:`return_range_scale` of the dataset;
-            the loader resolves it, and ``dataset_info(buffer).reward`` is the rule for the online rows.
+        scale: factor of the raw reward, or what of the dataset to measure it by: ``"return_range"`` is
+            :func:`return_range_scale`, ``"largest_reward"`` :func:`largest_reward_scale`. The loader resolves it, and
+            ``dataset_info(buffer).reward`` is the rule for the online rows.
         shift: added after scaling.
+        running_sum: in an episode that is played, r is the sum of the rewards so far (:meth:`online`,
+            :meth:`of_episode`): for an environment that pays once what its dataset pays in every step, FrankaKitchen.
 
     Raises:
         ValueError: if a value is not finite or the scale is zero.
@@ -40,16 +48,19 @@ class RewardRule:
         5.0
     """
 
-    scale: float | Literal["return_range"] = 1.0
+    scale: float | Measured = 1.0
     shift: float = 0.0
+    running_sum: bool = False
 
     def __post_init__(self) -> None:
-        number = 1.0 if self.scale == "return_range" else self.scale
+        number = 1.0 if self.scale in MEASURED else self.scale
         if isinstance(number, str) or not np.isfinite([number, self.shift]).all() or number == 0.0:
-            raise ValueError(f"{self}: expected finite numbers, a scale that is not 0, or scale='return_range'.")
+            raise ValueError(
+                f"{self}: expected finite numbers, a scale that is not 0, or one of {', '.join(MEASURED)}."
+            )
 
     def __call__(self, reward: Reward) -> Reward:
-        """Apply the rule to a number, an array or a tensor of any shape; its type is kept.
+        """Apply the rule to rewards of a dataset: a number, an array or a tensor of any shape; its type is kept.
 
         Raises:
             ValueError: if the scale is still to be taken from a dataset.
@@ -58,13 +69,51 @@ class RewardRule:
             raise ValueError("This rule takes its scale from a dataset: call resolve(episode_returns) first.")
         return reward * self.scale + self.shift  # pyright: ignore[reportReturnType]
 
-    def resolve(self, episode_returns: Sequence[float]) -> RewardRule:
+    def online(self, reward: Reward, before: float) -> Reward:
+        """Apply the rule to the reward of a step that was played.
+
+        Args:
+            reward: raw, of any shape.
+            before: sum of the episode's raw rewards before it.
+
+        Examples:
+            >>> RewardRule(0.25)(1.0), RewardRule(0.25, running_sum=True).online(1.0, before=2.0)
+            (0.25, 0.75)
+        """
+        return self(reward + before if self.running_sum else reward)
+
+    def of_episode(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Apply the rule to the raw rewards ``[T]`` of an episode that was played from its beginning."""
+        return self(rewards.cumsum(0) if self.running_sum else rewards)
+
+    def resolve(self, episode_returns: Sequence[float], largest_reward: float) -> RewardRule:
         """Return the rule with its scale as a number.
 
         Args:
             episode_returns: undiscounted raw returns of the dataset's episodes.
+            largest_reward: of the dataset's rows, raw.
         """
-        return replace(self, scale=return_range_scale(episode_returns)) if isinstance(self.scale, str) else self
+        if self.scale == "return_range":
+            return replace(self, scale=return_range_scale(episode_returns))
+        return replace(self, scale=largest_reward_scale(largest_reward)) if isinstance(self.scale, str) else self
+
+
+def largest_reward_scale(largest: float) -> float:
+    """Reward scale of LAPO's locomotion tasks, 1 / r_max, with ``largest`` the largest raw reward of the dataset.
+
+    Raises:
+        ValueError: if it is not positive.
+
+    Examples:
+        >>> largest_reward_scale(4.0)
+        0.25
+    """
+    if not 0.0 < largest < np.inf:
+        raise ValueError(
+            f"scale=largest_reward divides by the largest reward of the dataset, which is {largest:.6g}; expected a"
+            " positive one. Give task.reward.scale as a number."
+        )
+    return 1.0 / largest
 
 
 def return_range_scale(episode_returns: Sequence[float] | npt.NDArray[np.floating]) -> float:

@@ -279,11 +279,18 @@ class RuledReward(Wrapper):
     def __init__(self, env: Env, rule: RewardRule) -> None:
         super().__init__(env)
         self.rule = rule
+        self.total = 0.0  # raw, of the episode
 
     def step(self, action: Any) -> Step:
         """Step and apply the rule."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, self.rule(float(reward)), terminated, truncated, info
+        before, self.total = self.total, self.total + float(reward)
+        return observation, self.rule.online(float(reward), before), terminated, truncated, info
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        """Begin an episode, and its sum of rewards."""
+        self.total = 0.0
+        return self.env.reset(seed=seed, options=options)
 
 
 def seed_streams(seed: int) -> None:

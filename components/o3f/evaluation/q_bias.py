@@ -148,7 +148,7 @@ def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: R
     raw = torch.tensor([step.reward for step in steps], dtype=torch.float64)
     observations = np.stack([step.observation for step in steps])
     actions = np.stack([step.action for step in steps])
-    return Trajectory(observations, actions, rule(raw).numpy(), steps[-1].terminated)
+    return Trajectory(observations, actions, rule.of_episode(raw).numpy(), steps[-1].terminated)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,3 +81,22 @@ def remaining_seconds(runs: Sequence[PlannedRun], prices: Mapping[str, Prices]) 
             costs[run] += offline_seconds(run.config, prices[run.arm])
             pretrained.add(run.pretraining)
     return costs
+
+
+def launched_seconds(costs: Mapping[PlannedRun, float], cores: int) -> float:
+    """Return how long a launcher takes: an arm after the other, its runs on so many cores, each with the next free one.
+
+    Args:
+        costs: seconds of each run, in the order in which they are started.
+        cores: at least 1; no run takes more than one.
+    """
+    arms: dict[str, list[float]] = {}
+    for run, seconds in costs.items():
+        arms.setdefault(run.arm, []).append(seconds)
+    total = 0.0
+    for each in arms.values():
+        busy_until = [0.0] * min(cores, len(each))
+        for seconds in each:
+            heapq.heapreplace(busy_until, busy_until[0] + seconds)
+        total += max(busy_until)
+    return total

@@ -15,13 +15,17 @@ from o3f.evaluation.intervals import t_interval
 from o3f.figures.quantities import read_tag
 from o3f.figures.results import Result, by_arm
 
+#: What is drawn of runs that have no values of a tag: critics that do not count the entropy have the plain bias alone.
+INSTEAD = {"bias/soft_ratio": "bias/ratio"}
+
 
 def curve(result: Result, tag: str) -> dict[float, float]:
     """Return a run's values of a tag by online step; episodes as means over tenths of the online steps."""
     if tag == "eval/score":
         return {float(step): value for step, value in result.series.evaluated.items()}
     if tag != "rollout/return":
-        return {float(step): value for step, value in read_tag(result.run.path, tag).items()}
+        found = read_tag(result.run.path, tag) or read_tag(result.run.path, INSTEAD.get(tag, tag))
+        return {float(step): value for step, value in found.items()}
     return in_parts(result.series.collected, result.series.steps)
 
 

@@ -18,8 +18,10 @@ QUANTITIES = {
     "auc": "mean score over the online evaluations, plain policy",
     "final": "score of the last evaluation",
     "collecting": "mean score of the episodes while collecting, each as much as it has steps",
+    "collecting_episodes": "mean score of the episodes while collecting, each alike, so that early falls count most",
     "dip": "mean over the evaluations in the first 10 % of the online steps, minus that of the plain-policy arm",
     "regret": "mean over the collected episodes of how much less than the offline score they had, at least 0 each",
+    "regret_steps": "the same, each episode as much as it has steps",
 }
 
 EARLY_SHARE = 0.1
@@ -98,9 +100,12 @@ def final(run: Series) -> float:
 
 def collecting(run: Series) -> float:
     """Mean over the collected steps of their episode's score; those after the last end are left out."""
-    ends = sorted(run.collected)
-    lengths = np.diff([0, *ends])
-    return float(np.average([run.collected[end] for end in ends], weights=lengths)) if ends else nan
+    return _mean_over_steps(run.collected)
+
+
+def collecting_episodes(run: Series) -> float:
+    """Mean over the collected episodes of their score."""
+    return _mean(list(run.collected.values()))
 
 
 def early(run: Series) -> float:
@@ -115,8 +120,18 @@ def dip(run: Series, policy: Series | None) -> float:
 
 def regret(run: Series) -> float:
     """Mean over the collected episodes of max(0, offline score - the episode's score): what collecting cost."""
+    return _mean(list(_shortfalls(run).values()))
+
+
+def regret_steps(run: Series) -> float:
+    """Mean over the collected steps of their episode's max(0, offline score - score)."""
+    return _mean_over_steps(_shortfalls(run))
+
+
+def _shortfalls(run: Series) -> dict[int, float]:
+    """How much less than the offline score each collected episode had, by the step of its end."""
     before = offline(run)
-    return nan if isnan(before) else _mean([max(0.0, before - score) for score in run.collected.values()])
+    return {} if isnan(before) else {end: max(0.0, before - score) for end, score in run.collected.items()}
 
 
 def quantities(run: Series, policy: Series | None) -> dict[str, float]:
@@ -126,10 +141,16 @@ def quantities(run: Series, policy: Series | None) -> dict[str, float]:
         run: the curves.
         policy: those of the plain-policy arm from the same pre-trained agent, where there is one.
     """
-    alone = {"offline": offline, "gain": gain, "auc": auc, "final": final, "collecting": collecting, "regret": regret}
-    values = {name: function(run) for name, function in alone.items()} | {"dip": dip(run, policy)}
+    alone = (offline, gain, auc, final, collecting, collecting_episodes, regret, regret_steps)
+    values = {function.__name__: function(run) for function in alone} | {"dip": dip(run, policy)}
     return {name: values[name] for name in QUANTITIES}
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else nan
+
+
+def _mean_over_steps(values: Mapping[int, float]) -> float:
+    """Mean of the episodes' values by the step of their end, each as much as the episode has steps."""
+    ends = sorted(values)
+    return float(np.average([values[end] for end in ends], weights=np.diff([0, *ends]))) if ends else nan

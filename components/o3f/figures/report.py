@@ -16,7 +16,7 @@ from o3f.errors import require
 from o3f.figures.plan import PlannedRun
 from o3f.figures.plot import plot_figure
 from o3f.figures.quantities import QUANTITIES
-from o3f.figures.results import Result
+from o3f.figures.results import MIN_PAIRS, Result
 from o3f.figures.tables import aggregate_table, arms_table, comparisons_table, curves_csv, rows_csv
 from o3f.runs.files import read_json, write_text
 
@@ -99,7 +99,8 @@ def _endpoint(settings: DictConfig) -> str:
     when = "fixed before the runs" if settings.primary == "gain" else "chosen on the command line"
     return (
         f"Primary endpoint, {when}: {settings.primary}, the {QUANTITIES[settings.primary]}; intervals"
-        f" are Student's at {settings.confidence:.0%} over seeds, p is of a sign-flip permutation test."
+        f" are Student's at {settings.confidence:.0%} over seeds, p is of a sign-flip permutation test, from"
+        f" {MIN_PAIRS} seeds on."
         " Not corrected for the number of comparisons."
     )
 

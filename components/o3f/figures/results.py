@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from o3f.evaluation.intervals import Interval, interquartile_mean, sign_flip_tes
 from o3f.figures.plan import PlannedRun
 from o3f.figures.quantities import Series, quantities, read_series
 from o3f.runs.files import read_json
+
+#: A sign-flip test of five pairs cannot have a p below 2 / 2^5 = 0.0625, whatever they are.
+MIN_PAIRS = 6
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class Comparison:
         enough = len(self.differences) >= min_seeds
         return t_interval(list(self.differences.values()), confidence) if enough else None
 
-    def p_value(self, min_seeds: int) -> float | None:
-        """Of the sign-flip permutation test; None where there are fewer than ``min_seeds`` pairs."""
-        enough = len(self.differences) >= min_seeds
+    @property
+    def p_value(self) -> float | None:
+        """Of the sign-flip permutation test; None where there are fewer than :data:`MIN_PAIRS` pairs."""
+        enough = len(self.differences) >= MIN_PAIRS
         return sign_flip_test(list(self.differences.values())) if enough else None
 
 
@@ -123,18 +127,27 @@ def compare(results: Sequence[Result], pairs: Sequence[Sequence[str]], quantity:
     return comparisons
 
 
+def in_common(results: Sequence[Result], arms: Sequence[str]) -> list[Result]:
+    """Return the results of those tasks and seeds that all of the arms have: no arm may gain by what it lacks."""
+    have = [{(each.run.task, each.run.seed) for each in results if each.run.arm == arm} for arm in arms]
+    common = set.intersection(*have) if have else set()
+    return [each for each in results if each.run.arm in arms and (each.run.task, each.run.seed) in common]
+
+
 def aggregate(results: Sequence[Result], arm: str, quantity: str) -> float:
-    """Return the interquartile mean of a quantity over the tasks and seeds of an arm."""
-    return interquartile_mean([each.values[quantity] for each in results if each.run.arm == arm])
+    """Return the interquartile mean of a quantity over the tasks and seeds of an arm; NaN where there are none."""
+    values = [each.values[quantity] for each in results if each.run.arm == arm]
+    return interquartile_mean(values) if values else nan
 
 
 def headline(results: Sequence[Result], first: str, second: str) -> dict[str, float]:
     """Return how much better one arm is than another over all tasks, in percent, in three readings.
 
-    The paper says "56 %" and not of what: of the mean final score, of each task's in the mean, or of the area.
+    The paper says "56 %" and not of what: of the mean final score, of each task's in the mean, or of the area. Over the
+    tasks and seeds that both have; a ratio to a score of 0 is NaN, in the mean of the tasks' ratios it is left out.
     """
-    groups = by_arm(results)
-    tasks = [task for task, arm in groups if arm == first and (task, second) in groups]
+    groups = by_arm(in_common(results, [first, second]))
+    tasks = [task for task, arm in groups if arm == first]
     means = {
         (task, arm, name): float(np.mean([each.values[name] for each in groups[task, arm]]))
         for task in tasks
@@ -145,9 +158,16 @@ def headline(results: Sequence[Result], first: str, second: str) -> dict[str, fl
     def total(arm: str, name: str) -> float:
         return sum(means[task, arm, name] for task in tasks)
 
-    ratios = [means[task, first, "final"] / means[task, second, "final"] for task in tasks]
+    ratios = [_more(means[task, first, "final"], means[task, second, "final"]) for task in tasks]
+    known = [ratio for ratio in ratios if not isnan(ratio)]
+    left_out = f" ({len(ratios) - len(known)} of {len(ratios)} left out, at 0)" if len(known) < len(ratios) else ""
     return {
-        "ratio of the mean final scores": 100.0 * (total(first, "final") / total(second, "final") - 1.0),
-        "mean of the tasks' ratios": 100.0 * (float(np.mean(ratios)) - 1.0),
-        "ratio of the mean areas": 100.0 * (total(first, "auc") / total(second, "auc") - 1.0),
+        "ratio of the mean final scores": _more(total(first, "final"), total(second, "final")),
+        f"mean of the tasks' ratios{left_out}": float(np.mean(known)) if known else nan,
+        "ratio of the mean areas": _more(total(first, "auc"), total(second, "auc")),
     }
+
+
+def _more(ours: float, theirs: float) -> float:
+    """How much more one score is than another, in percent; NaN where the other is 0."""
+    return 100.0 * (ours / theirs - 1.0) if theirs else nan

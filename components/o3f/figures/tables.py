@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from o3f.evaluation.intervals import t_interval
 from o3f.figures.plot import curve
 from o3f.figures.quantities import QUANTITIES
-from o3f.figures.results import Comparison, Result, aggregate, by_arm, compare, headline
+from o3f.figures.results import Comparison, Result, aggregate, by_arm, compare, headline, in_common
 
 #: Compared beside the primary endpoint.
-SECONDARY = ("final", "collecting", "regret")
+SECONDARY = ("final", "collecting", "collecting_episodes", "regret", "regret_steps")
 
 
 def rows_csv(results: Sequence[Result]) -> str:
@@ -52,14 +52,20 @@ def arms_table(results: Sequence[Result], settings: DictConfig) -> str:
 
 
 def comparisons_table(results: Sequence[Result], settings: DictConfig) -> str:
-    """Return the figure's comparisons: of the primary endpoint with interval and p value, of the others the mean."""
-    header = ["task", "first minus second", "seeds", settings.primary, "p", *SECONDARY, "pairs share", "remark"]
+    """Return the figure's comparisons: of the primary endpoint with interval and p value, of the others the mean.
+
+    There is no p where no comparison has seeds enough for one.
+    """
+    compared = compare(results, settings.figure.compare, settings.primary)
+    with_p = ["p"] if any(each.p_value is not None for each in compared) else []
+    header = ["task", "first minus second", "seeds", settings.primary, *with_p, *SECONDARY, "pairs share", "remark"]
     others = {name: compare(results, settings.figure.compare, name) for name in SECONDARY}
     rows = [header]
-    for each in compare(results, settings.figure.compare, settings.primary):
+    for each in compared:
         same = {name: _same(each, comparisons) for name, comparisons in others.items()}
         rows.append([each.task, f"{_label(each.first, settings)} minus {_label(each.second, settings)}"])
-        rows[-1] += [str(len(each.differences)), *_primary(each, settings)]
+        rows[-1] += [str(len(each.differences)), _primary(each, settings)]
+        rows[-1] += ["-" if each.p_value is None else f"{each.p_value:.3f}"] if with_p else []
         rows[-1] += [_number(other.mean) if other else "-" for other in same.values()]
         rows[-1] += ["agent and seed" if each.same_agent else "seed", _remark(each, settings)]
     return _markdown(rows) if len(rows) > 1 else "No pair of arms has a finished seed in common.\n"
@@ -70,14 +76,18 @@ def aggregate_table(results: Sequence[Result], settings: DictConfig) -> str:
     arms = list(dict.fromkeys(each.run.arm for each in results))
     names = ("auc", "gain", "final")
     rows = [["arm", *(f"interquartile mean of {name}" for name in names)]]
+    common = in_common(results, arms)
     for arm in arms:
-        rows.append([_label(arm, settings), *(_number(aggregate(results, arm, name)) for name in names)])
-    text = _markdown(rows)
+        rows.append([_label(arm, settings), *(_number(aggregate(common, arm, name)) for name in names)])
+    text = (
+        f"{_markdown(rows)}\nOver the {len(common) // len(arms)} pairs of task and seed that all of these arms have.\n"
+    )
     first, second = settings.figure.compare[0] if settings.figure.compare else ("", "")
     if {first, second} <= set(arms):
         ratios = headline(results, first, second)
         text += f"\n{_label(first, settings)} over {_label(second, settings)}: "
-        text += ", ".join(f"{name} {value:+.0f} %" for name, value in ratios.items()) + ".\n"
+        text += ", ".join(f"{name} {'-' if np.isnan(value) else f'{value:+.0f} %'}" for name, value in ratios.items())
+        text += " (-: the other's score is 0).\n" if np.isnan(list(ratios.values())).any() else ".\n"
     return text
 
 
@@ -86,10 +96,10 @@ def _same(wanted: Comparison, comparisons: Sequence[Comparison]) -> Comparison |
     return next((each for each in comparisons if (each.task, each.first, each.second) == key), None)
 
 
-def _primary(each: Comparison, settings: DictConfig) -> list[str]:
-    interval, p_value = each.interval(settings.confidence, settings.min_seeds), each.p_value(settings.min_seeds)
+def _primary(each: Comparison, settings: DictConfig) -> str:
+    interval = each.interval(settings.confidence, settings.min_seeds)
     half = f" ± {interval.half_width:.1f}" if interval else ""
-    return [f"{each.mean:+.1f}{half}", "-" if p_value is None else f"{p_value:.3f}"]
+    return f"{each.mean:+.1f}{half}"
 
 
 def _remark(each: Comparison, settings: DictConfig) -> str:

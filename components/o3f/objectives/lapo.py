@@ -71,7 +71,7 @@ class LAPOLoss(LatentLoss):
         target_noise: standard deviation of the noise on target latents.
         target_noise_clip: its largest size.
         value_clamp: see :class:`~o3f.objectives.ValueClamp`; the module is :attr:`value_clamp`.
-        value_bounds: of the values, for ``value_clamp="fixed"``.
+        value_bounds: of the values, where they are known.
         delay_value: bootstrap from a target V. Off: LAPO has none.
         actor_aggregation: the latent actor ascends the ``"mean"`` of the critics or the ``"first"`` (LAPO).
         reduction: ``"mean"`` (None is the same, as in TorchRL), ``"sum"`` or ``"none"``.

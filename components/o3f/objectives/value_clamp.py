@@ -22,9 +22,9 @@ class ValueClamp(nn.Module):
     The range is in the buffers ``reward_min`` and ``reward_max``, saved in ``state_dict``.
 
     Args:
-        mode: ``"running"`` widens the range by all rewards it is shown; ``"fixed"`` keeps ``bounds``, or the
-            range given to :meth:`fit` (LAPO; until then nothing is clipped); ``"none"`` clips nothing.
-        bounds: of the values, for ``"fixed"`` alone (LAPO on antmaze, rewards times 100: 0 and 100).
+        mode: ``"running"`` widens the range by all rewards it is shown; ``"fixed"`` keeps the range given to
+            :meth:`fit` (LAPO; until then nothing is clipped); ``"none"`` clips nothing.
+        bounds: of the values, in place of both ranges (LAPO on antmaze, rewards times 100: 0 and 100).
 
     Raises:
         ValueError: if ``mode`` is unknown, or ``bounds`` are not two ordered numbers or do not go with it.
@@ -44,9 +44,9 @@ class ValueClamp(nn.Module):
         super().__init__()
         if mode not in get_args(ClampMode):
             raise ValueError(f"value_clamp is {mode!r}; expected 'running', 'fixed' or 'none'.")
-        if bounds is not None and (mode != "fixed" or len(bounds) != 2 or not bounds[0] < bounds[1]):
+        if bounds is not None and (mode == "none" or len(bounds) != 2 or not bounds[0] < bounds[1]):
             raise ValueError(
-                f"value_bounds is {bounds} and value_clamp {mode!r}; expected two ascending numbers, with 'fixed'."
+                f"value_bounds is {bounds} and value_clamp {mode!r}; expected two ascending numbers, with 'none' null."
             )
         self.mode: ClampMode = mode
         self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))

@@ -137,7 +137,7 @@ class RunFolder:
         if not (file.exists() and self._begun()):
             write_text(file, json.dumps(now, indent=2) + "\n")
             return
-        then = read_json(file)
+        then = {"reward_scale": facts.get("reward_scale"), **read_json(file)}  # earlier versions did not write it down
         if changed := [line for line in config_difference(then, now) if line.split(":")[0] in facts]:
             raise ConfigError(f"{self.path} was begun with something else (old -> new): {', '.join(changed)}.")
         if changed := config_difference(then, now, free_keys=()):

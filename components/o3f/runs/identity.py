@@ -14,14 +14,17 @@ from omegaconf.errors import OmegaConfBaseException
 from o3f.errors import ConfigError
 
 #: What may differ when a run is continued: where and how it runs, not what it computes.
-#: The last two are defaults of ``offline.batch_size`` and ``online.updates_per_step``, which count.
+#: The last are defaults of ``offline.batch_size``, ``online.updates_per_step``, ``offline.steps``,
+#: ``task.reward.scale`` with ``shift``, and ``algorithm.value_bounds``, which count.
 FREE_KEYS = frozenset(
     {
         *("runs", "resume", "resume_allow", "progress", "device", "threads"),
         *("online.max_env_failures", "evaluation.patience", "evaluation.video_every"),
         *("collector.timeout", "collector.address", "collector.num_cpus"),
         *("dataset.download", "dataset.path", "task.behaviour.path"),
-        *("algorithm.batch_size", "algorithm.updates_per_step"),
+        *("algorithm.batch_size", "algorithm.updates_per_step", "algorithm.offline_steps"),
+        "offline_algorithm.offline_steps",
+        *("task.reward.rule", "task.reward.iql_scale", "task.reward.value_bounds"),
     }
 )
 

@@ -38,13 +38,20 @@ from o3f.training.schedules import Schedule
 AGENT_FILE = "agent.safetensors"
 
 #: Keys of ``config.algorithm`` that are no hyper-parameters of a learner.
-RECIPE_KEYS = ("name", "batch_size", "updates_per_step")
+RECIPE_KEYS = ("name", "batch_size", "updates_per_step", "offline_steps")
 
 
 def env_config(config: DictConfig) -> EnvConfig:
     """Return the environment of ``config.task.env``."""
     settings: Any = OmegaConf.to_container(config.task.env, resolve=True)
     return EnvConfig(**settings)
+
+
+def reward_rule(config: DictConfig) -> RewardRule:
+    """Return what the learner sees of the rewards, ``config.task.reward``."""
+    reward = config.task.reward
+    counted = config.task.dataset.get("rewards") == "tasks_counted"
+    return RewardRule(reward.scale, reward.shift, running_sum=counted)
 
 
 def collection(config: DictConfig) -> Settings:
@@ -115,13 +122,13 @@ def buffer(
         FileNotFoundError: the dataset is not here; the message says how to get it.
         ConfigError: there is no such file, or it does not fit the environment.
     """
-    rule = RewardRule(**config.task.reward)
+    rule = reward_rule(config)
     sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
     if config.dataset.id == "none":
         require(
             not isinstance(rule.scale, str),
-            "task.reward.scale=return_range is measured on a dataset, but dataset=none: give it as a number, 1000 over"
-            " the range of the returns that the agent was trained on.",
+            f"task.reward.scale={rule.scale} is measured on a dataset, but dataset=none: give it as a number, the one"
+            " that the agent was trained with.",
         )
         rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
         return rows, rule, {"dataset": None, "dataset_hash": None}
@@ -149,8 +156,10 @@ def buffer(
             rows = load_minari(config.dataset.id, **options)
         info = dataset_info(rows)
         print(info.summary)
-        check_maze(rows, info, recorded, env.observation_keys or ())
-    return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **info.changes}
+        goal = (env.reset_options or {}).get("goal_cell")
+        check_maze(rows, info, recorded, env.observation_keys or (), goal)
+    measured = {"reward_scale": info.reward.scale} if isinstance(rule.scale, str) else {}
+    return rows, info.reward, {"dataset": info.dataset_id, "dataset_hash": info.hash, **measured, **info.changes}
 
 
 def actor(config: DictConfig, learner: Learner) -> TensorDictModuleBase:

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from o3f.adapters import is_agent
 from o3f.algorithms import learner_type
 from o3f.data import FORMATS
+from o3f.data.rewards import MEASURED
 from o3f.errors import check_keys, require, require_range
 from o3f.objectives.ranges import RANGES
 from o3f.training.exploration import LIMITS
@@ -209,7 +210,7 @@ def check_task(config: DictConfig) -> None:
     for key, interval in _TASK.items():
         if key not in _NULLABLE or OmegaConf.select(config, f"task.{key}") is not None:
             require_range(config, f"task.{key}", interval, integer=key in _WHOLE)
-    if config.task.reward.scale != "return_range":
+    if config.task.reward.scale not in MEASURED:
         require_range(config, "task.reward.scale", "(-inf, inf)")
     sigma = config.task.sigma
     for value in sigma if isinstance(sigma, ListConfig) else [sigma]:
@@ -226,7 +227,7 @@ def check_algorithm(config: DictConfig) -> None:
         ConfigError: naming the key, the allowed range and what was found.
     """
     algorithm = config.algorithm
-    for key in ("batch_size", "updates_per_step"):
+    for key in ("batch_size", "updates_per_step", "offline_steps"):
         require_range(config, f"algorithm.{key}", "[1, inf)", integer=True)
     for key in ("hidden_sizes", "actor_hidden_sizes"):
         sizes = algorithm.get(key, [])

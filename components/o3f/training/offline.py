@@ -82,7 +82,8 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
         return run_path(offline)
     offline |= {"resume": "auto", "resume_allow": [], "name": "pretrained"}
     facts = identity(offline, FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"})
-    digest = hashlib.sha256(json.dumps([facts, dict(data)], sort_keys=True, default=str).encode()).hexdigest()
+    content = {key: value for key, value in data.items() if key != "reward_scale"}  # of earlier versions, too
+    digest = hashlib.sha256(json.dumps([facts, content], sort_keys=True, default=str).encode()).hexdigest()
     offline |= {"name": f"pretrained-{digest[:10]}"}
     if _is_finished(run_path(offline), offline, data):
         return run_path(offline)
@@ -102,7 +103,7 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
     """Whether the folder holds a finished run of these settings on these data."""
     if not (folder / "done.json").exists():
         return False
-    facts = read_json(folder / "env.json")
+    facts = {"reward_scale": data.get("reward_scale"), **read_json(folder / "env.json")}  # not written down before
     theirs = read_settings(folder / "config.yaml")
     theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
     return all(facts.get(key) == value for key, value in data.items()) and not config_difference(
@@ -110,7 +111,7 @@ def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
     )
 
 
-def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) -> None:
+def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig, data: Mapping[str, Any]) -> None:
     """Give a learner the state of another run's, which must be finished and have the same hyper-parameters.
 
     Only ``algorithm.actor_decay_steps`` and ``compile`` may differ, and SAC may start from CQL (``transfer`` says
@@ -120,6 +121,7 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
         learner: built from ``config``.
         folder: the other run's folder.
         config: the configuration of the run that begins.
+        data: facts about its dataset; ``reward_scale`` is there where it was measured.
 
     Raises:
         ConfigError: there is no such run, it is not finished, or its agent is another one; the message says
@@ -140,6 +142,9 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
         "To change a coefficient online, start with its offline value and use schedule=abrupt or linear.",
     )
     changed = _difference("task.env", theirs, ours) + _difference("task.reward", theirs, ours)
+    scales = [facts.get("reward_scale") for facts in (read_json(Path(folder) / "env.json"), data)]
+    if None not in scales and scales[0] != scales[1]:
+        changed.append(f"measured task.reward.scale: {scales[0]:.6g} -> {scales[1]:.6g}")
     trained_in = "was trained in another environment (there -> here):\n  " + "\n  ".join(changed)
     state = load_component(Path(folder) / "checkpoints", "learner")
     configured = {name: value.clone() for name, value in learner.coefficients.items()}

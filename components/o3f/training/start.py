@@ -74,7 +74,7 @@ def start_learner(
     else:
         auto = config.pretrained == "auto"
         folder = pretrain_shared(config, data) if auto else config.pretrained
-        load_pretrained(learner, folder, config)
+        load_pretrained(learner, folder, config, data)
 
 
 def _complete(

@@ -1,14 +1,19 @@
 """Small files that come with the package, and what configurations ask Python for.
 
-``${asset:NAME}`` is the path of such a file, ``${folder_name:TEXT}`` the text as it can be part of a folder's name.
+``${asset:NAME}`` is the path of such a file, ``${folder_name:TEXT}`` the text as it can be part of a folder's name, and
+``${choose:KEY,{a:1,b:2}}`` what a small table has for a key.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
+
+from o3f.errors import check_keys
 
 
 def asset(name: str) -> str:
@@ -39,5 +44,21 @@ def folder_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")[:100]
 
 
+def choose(key: str, table: Mapping[str, Any]) -> Any:
+    """Return the entry of a table.
+
+    Raises:
+        ConfigError: there is none of that name.
+
+    Examples:
+        >>> choose("raw", {"raw": 1.0, "iql": 0.2})
+        1.0
+    """
+    check_keys([key], list(table), "choice")
+    entry = table[key]
+    return OmegaConf.create(entry) if isinstance(entry, list | dict) else entry  # or it could not be resolved in place
+
+
+OmegaConf.register_new_resolver("choose", choose, replace=True)
 OmegaConf.register_new_resolver("asset", asset, replace=True)
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

@@ -122,11 +122,13 @@ def roll_out(
     for simulator in simulators:
         simulator.restore(state)
     returns, alive = np.zeros(len(actions)), np.ones(len(actions), dtype=bool)
+    raw = np.zeros(len(actions))  # rewards so far, from the state on
     observations = np.repeat(state.observation[None], len(actions), 0)
     for step in range(settings.horizon):
         for index in np.flatnonzero(alive).tolist():
             observations[index], reward, terminated = simulators[index].step(actions[index])
-            returns[index] += settings.discount**step * settings.rule(reward)
+            returns[index] += settings.discount**step * settings.rule.online(reward, float(raw[index]))
+            raw[index] += reward
             alive[index] = not terminated
         if not alive.any():
             return returns

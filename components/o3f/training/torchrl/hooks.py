@@ -64,13 +64,14 @@ class OfflineOnlineHook(TrainerHookBase):
         buffer: from :func:`~o3f.data.load_minari` or :func:`~o3f.data.make_buffer`, with ``online_capacity``.
         updates_per_step: K, batches of an optimisation step. With more than one they are stacked, ``[K, B]``,
             for :class:`LearnerStepper`.
-        reward: rule applied to the rewards that are stored; ``dataset_info(buffer).reward`` is the dataset's.
+        reward: rule applied to the rewards that are stored; ``dataset_info(buffer).reward`` is the dataset's. One with
+            a running sum belongs to the environment (``make_env(reward=...)``), which knows where episodes begin.
         offline_steps: optimisation steps on the dataset, one batch each, before the first transition is
             collected. They are not taken again in a trainer that was restored after them.
         device: of the batches; None leaves them where they are stored.
 
     Raises:
-        ValueError: if ``updates_per_step`` < 1 or ``offline_steps`` < 0.
+        ValueError: if ``updates_per_step`` < 1 or ``offline_steps`` < 0, or ``reward`` has a running sum.
     """
 
     def __init__(
@@ -85,6 +86,11 @@ class OfflineOnlineHook(TrainerHookBase):
         if updates_per_step < 1 or offline_steps < 0:
             raise ValueError(
                 f"updates_per_step is {updates_per_step}, offline_steps {offline_steps}; expected at least 1 and 0."
+            )
+        if reward is not None and reward.running_sum:
+            raise ValueError(
+                f"{reward} sums the rewards of an episode, and transitions of a batch do not say where theirs begins:"
+                " give the rule to the environment, o3f.envs.make_env(reward=...), and None here."
             )
         self.buffer = buffer
         self.updates_per_step = updates_per_step
