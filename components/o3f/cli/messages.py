@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
+from o3f.cli.keys import keys_of
 from o3f.errors import did_you_mean
 
 _COMPOSITION = (HydraException, yaml.YAMLError)
@@ -65,20 +66,30 @@ def explain_overrides(arguments: Sequence[str], folder: Path, config_name: str) 
         None where every key and every choice of a group exists, so that the trouble is another.
     """
     pairs = [argument.partition("=")[::2] for argument in arguments if "=" in argument]
-    pairs = [(key, value) for key, value in pairs if key[0].isalpha() and key.split(".")[0] != "hydra"]
+    pairs = [(key, value) for key, value in pairs if key[:1].isalpha() and key.split(".")[0] != "hydra"]
     groups = {key: value for key, value in pairs if (folder / key).is_dir()}
+    folders = [folder, *_own_folders(arguments)]
     for group, value in groups.items():
-        choices = sorted(
-            path.relative_to(folder / group).with_suffix("").as_posix() for path in (folder / group).rglob("*.yaml")
-        )
+        found = [(each / group, file) for each in folders for file in (each / group).rglob("*.yaml")]
+        choices = sorted(file.relative_to(top).with_suffix("").as_posix() for top, file in found)
         for choice in value.split(","):
             if choice not in choices:
                 return f"{group}={choice}: no such choice.{did_you_mean(choice, choices)}"
     known = _known_keys(folder, config_name, [f"{group}={value.split(',')[0]}" for group, value in groups.items()])
     for key, _ in pairs:
         if known and key not in known and key not in groups:
-            return f"{key}: no such key.{did_you_mean(key, known)} (+{key}=... adds a new one)"
+            keys = keys_of(folder, config_name)
+            added = f" +{key}=... adds it." if keys is not None and keys.reads(key) else ""
+            return f"{key}: no such key.{added or did_you_mean(key, known)}"
     return None
+
+
+def _own_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folders of configurations that a command line adds."""
+    following = zip(arguments, [*arguments[1:], ""], strict=True)
+    dashes = ("--config-dir", "-cd")
+    named = [after if option in dashes else option.removeprefix("--config-dir=") for option, after in following]
+    return [Path(name) for name in named if Path(name).is_dir()]
 
 
 def _known_keys(folder: Path, config_name: str, groups: list[str]) -> list[str]:

@@ -40,9 +40,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import o3f.cli.assets  # noqa: F401  (registers the resolver ${asset:NAME})
+from o3f.cli.keys import Keys, keys_of
 from o3f.cli.messages import exit_code, explain_overrides, report
 from o3f.cli.sweeps import Command, SweepFolder, missing_launcher, outcomes, report_sweep, run_job, stoppable
-from o3f.errors import ConfigError, check_keys, require, require_range
+from o3f.errors import ConfigError, O3FError, check_keys, require, require_range
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
 
@@ -73,7 +74,7 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
         @functools.wraps(function)
         def main(config: DictConfig | None = None) -> None:
             if config is not None:
-                _run(function, config)
+                _run(function, config, keys_of(folder, config_name))
             else:
                 sys.exit(_command(function, folder, config_name))
 
@@ -82,10 +83,12 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
     return decorate
 
 
-def _run(function: Function, config: DictConfig) -> None:
+def _run(function: Function, config: DictConfig, keys: Keys | None) -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     config = copy.deepcopy(config)
     try:
+        if keys is not None:
+            keys.check(config)
         missing = sorted(OmegaConf.missing_keys(config))
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
@@ -116,15 +119,16 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     # Hydra's grammar has no ~ in a value, and shells leave it alone after an equals sign.
     sys.argv[1:] = [re.sub(r"(?<=[=,\[])~(?=/)", str(Path.home()), each) for each in sys.argv[1:]]
     failures: list[Exception] = []
+    keys = keys_of(folder, config_name)
     command = Command(tuple(sys.argv[1:]), os.getpid())
 
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_job(functools.partial(_run, function), config, command)
+            run_job(functools.partial(_run, function, keys=keys), config, command)
             return
         try:
-            _run(function, config)
+            _run(function, config, keys)
         except Exception as error:
             report(error)
             failures.append(error)
@@ -143,7 +147,9 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
             print(str(stopped) or "interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
             return getattr(stopped, "exit_code", 130)
         except Exception as error:
-            code = report(error, missing_launcher(sys.argv[1:]) or explain_overrides(sys.argv[1:], folder, config_name))
+            told = isinstance(error, O3FError)
+            why = missing_launcher(sys.argv[1:]) or explain_overrides(sys.argv[1:], folder, config_name)
+            code = report(error, None if told else why)
         if SweepFolder.path is not None:
             return report_sweep(outcomes(SweepFolder.path)) or code
     return exit_code(failures[0]) if failures else code

@@ -17,6 +17,8 @@ restored last.
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import shutil
 import warnings
 import zipfile
@@ -80,7 +82,7 @@ def save(
     staged = target.parent / _STAGE / target.name
     try:
         coordinator = _coordinator({**components, _RNG: GlobalRNGState()})
-        coordinator.save(staged, metadata={**(metadata or {}), "step": step})
+        _write(coordinator, staged, {**(metadata or {}), "step": step})
         # The digest of a file about to be replaced stays valid until the replacement is in place.
         replaced = _digest_file(target).read_text().splitlines()[:1] if target.exists() else []
         write_text(_digest_file(target), "\n".join([f"{sha256(staged)}  {target.name}", *replaced, ""]))
@@ -90,6 +92,16 @@ def save(
         clear_stage(directory)
     _prune(target, keep)
     return target
+
+
+def _write(coordinator: Checkpoint, staged: Path, metadata: dict[str, Any]) -> None:
+    try:
+        coordinator.save(staged, metadata=metadata)
+    except RuntimeError as error:  # as torch tells of a full file system in memory
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in str(error):
+                raise OSError(number, str(error)) from error
+        raise
 
 
 def load_latest(

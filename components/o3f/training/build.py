@@ -166,6 +166,8 @@ def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) 
     groups = {"algorithm": learner.coefficients, "exploration": acting}
     named = {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
     to = {name: value for name, value in leaves(plain(config.schedule.to)).items() if value != {}}
+    if to and config.schedule.kind == "same":
+        print(f"schedule=same: {', '.join(to)} in schedule.to is not used; schedule=abrupt or linear goes there.")
     return Schedule(config.schedule.kind, to, config.schedule.steps, named)
 
 

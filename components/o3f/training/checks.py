@@ -7,6 +7,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from o3f.adapters import is_agent
 from o3f.algorithms import learner_type
 from o3f.data import FORMATS
+from o3f.data.mixing import num_online
 from o3f.errors import check_keys, require, require_range
 from o3f.objectives.ranges import RANGES
 from o3f.training.exploration import LIMITS
@@ -102,12 +103,17 @@ def check_batches(config: DictConfig) -> None:
     """Check that the batches can be filled.
 
     Raises:
-        ConfigError: there will never be so many rows to draw from.
+        ConfigError: there will never be so many rows to draw from, or none is drawn where some are asked for.
     """
     online, fraction = config.online, config.online.online_fraction
     require(
         config.dataset.id != "none" or fraction in (None, 1),
         f"online.online_fraction={fraction} mixes with a dataset's rows, but dataset=none.",
+    )
+    require(
+        not fraction or num_online(config.offline.batch_size, fraction) > 0,
+        f"online.online_fraction={fraction} of offline.batch_size={config.offline.batch_size} is not one row, so that"
+        " no online row would ever be learned from: give a larger one of either, or 0 if that is meant.",
     )
     require(
         (config.dataset.id != "none" and fraction != 1) or config.offline.batch_size <= online.steps,
@@ -138,8 +144,8 @@ def check_transfer(config: DictConfig) -> None:
     """Check that the agent to start from is one that the online algorithm can start from.
 
     Raises:
-        ConfigError: for another pair than SAC from CQL, a key of ``transfer`` that is not true or false, or one that
-            an agent of the user's own cannot follow.
+        ConfigError: for another pair than SAC from CQL, or a key of ``transfer`` that an agent of the user's own
+            cannot follow.
     """
     offline = config.get("offline_algorithm")
     require(
@@ -147,8 +153,6 @@ def check_transfer(config: DictConfig) -> None:
         "offline_algorithm is for algorithm=sac alone, which can start from algorithm@offline_algorithm=cql; found"
         f" algorithm={config.algorithm.name}. Any other algorithm starts from itself: leave offline_algorithm out.",
     )
-    for key, value in config.transfer.items():
-        require(isinstance(value, bool), f"transfer.{key} must be true or false, found {value!r}.")
     if not is_agent(config.pretrained):
         return
     require(
