@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import linecache
+import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,14 +20,14 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
 from o3f.cli.keys import keys_of
-from o3f.errors import did_you_mean
+from o3f.errors import did_you_mean, first_lines
 
 _COMPOSITION = (HydraException, yaml.YAMLError)
 _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 def report(error: Exception, explanation: str | None = None, *, prefix: str = "") -> int:
-    """Print one message on the standard error, after a stack trace if it looks like a defect of the program.
+    """Print one message on the standard error; the stack trace of what looks like a defect goes into a file.
 
     Args:
         error: what was raised.
@@ -36,10 +38,34 @@ def report(error: Exception, explanation: str | None = None, *, prefix: str = ""
         The exit code, see :mod:`o3f.errors`.
     """
     code = exit_code(error)
-    if code == 1 and not _is_message(error):
-        traceback.print_exception(error)
-    where = f"[{prefix}] " if prefix else ""
-    print(f"error: {where}{explanation or words(error)}", file=sys.stderr)
+    told = explanation or (fault(error) if code == 1 and not _is_message(error) else words(error))
+    print(f"error: {f'[{prefix}] ' if prefix else ''}{told}", file=sys.stderr)
+    return code
+
+
+def fault(error: Exception) -> str:
+    """Return what is said of an error that nobody expected; its stack trace goes into a file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((each for each in reversed(frames) if "site-packages" not in each.filename), frames[-1])
+    said = f"{type(error).__name__}: {first_lines(words(error))}, at {frame.filename}:{frame.lineno}."
+    trace = "".join(traceback.format_exception(error))
+    try:
+        descriptor, file = tempfile.mkstemp(prefix="o3f-fault-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+            written.write(trace)
+    except OSError:
+        return f"{said}\n{trace}"
+    return f"{said}\nUnless that is code of your own, it is a fault of o3f: please report it, with {file}."
+
+
+def end_output(code: int) -> int:
+    """Write what is left for the standard output; return the exit code, another one than 0 where that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # a full disk, or a pipe whose reader has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would try again, and complain
+        print(f"error: the standard output cannot be written: {error}", file=sys.stderr)
+        return code or exit_code(error)
     return code
 
 

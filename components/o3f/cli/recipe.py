@@ -41,9 +41,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 import o3f.cli.assets  # noqa: F401  (registers the resolver ${asset:NAME})
 from o3f.cli.keys import Keys, keys_of
-from o3f.cli.messages import exit_code, explain_overrides, report
+from o3f.cli.messages import end_output, exit_code, explain_overrides, report
 from o3f.cli.sweeps import Command, SweepFolder, missing_launcher, outcomes, report_sweep, run_job, stoppable
-from o3f.errors import ConfigError, O3FError, check_keys, require, require_range
+from o3f.errors import ConfigError, O3FError, check_device, check_keys, require, require_range
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
 
@@ -76,7 +76,7 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
             if config is not None:
                 _run(function, config, keys_of(folder, config_name))
             else:
-                sys.exit(_command(function, folder, config_name))
+                sys.exit(end_output(_command(function, folder, config_name)))
 
         return main
 
@@ -100,6 +100,8 @@ def _run(function: Function, config: DictConfig, keys: Keys | None) -> None:
     if "precision" in config:
         check_keys([config.precision], PRECISIONS, "precision")
         torch.set_float32_matmul_precision(config.precision)
+    if config.get("device") is not None:
+        check_device(config.device)
     expand_home(config)
     function(config)
 
@@ -118,6 +120,8 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     """Run the command line; return the exit code."""
     # Hydra's grammar has no ~ in a value, and shells leave it alone after an equals sign.
     sys.argv[1:] = [re.sub(r"(?<=[=,\[])~(?=/)", str(Path.home()), each) for each in sys.argv[1:]]
+    # argparse takes options before or after all overrides, not in between.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda each: each not in ("-m", "--multirun"))
     failures: list[Exception] = []
     keys = keys_of(folder, config_name)
     command = Command(tuple(sys.argv[1:]), os.getpid())

@@ -29,7 +29,7 @@ from typing import Any
 from torchrl.checkpoint import Checkpoint, GlobalRNGState, StateDictCheckpointAdapter
 from torchrl.checkpoint import CheckpointError as UnreadableError
 
-from o3f.errors import CheckpointError
+from o3f.errors import CheckpointError, first_lines
 from o3f.runs.archives import verified_manifest
 from o3f.runs.files import publish, sha256, write_text
 from o3f.runs.stateful import Stateful, as_stateful
@@ -132,7 +132,8 @@ def load_latest(
             for other, state in before.items():
                 live[other].load_state_dict(state)
             raise CheckpointError(
-                f"component {name!r} refuses the state of step {metadata['step']} in {directory}: {error}\n"
+                f"component {name!r} refuses the state of step {metadata['step']} in {directory}:"
+                f" {first_lines(error)}\n"
                 "Nothing was changed. Use the configuration and versions the checkpoint was made with."
             ) from error
     return metadata

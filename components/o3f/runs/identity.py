@@ -72,6 +72,8 @@ def run_path(config: Mapping[str, Any]) -> Path:
             raise ConfigError(
                 f"{key}={part!r} cannot be part of a folder name: use 1 to 100 of A-Z a-z 0-9 . _ - (no dot first)."
             )
+    if not isinstance(config["runs"], str):
+        raise ConfigError(f"runs must be the folder of all run folders, found {config['runs']!r}.")
     path = Path(config["runs"], config["name"], "-".join(parts.values()), f"seed{seed}")
     if not path.resolve().is_relative_to(Path(config["runs"]).resolve()):
         raise ConfigError(f"{path} leads out of {config['runs']} through a symbolic link; choose another name.")

@@ -8,10 +8,11 @@ from o3f.adapters import is_agent
 from o3f.algorithms import learner_type
 from o3f.data import FORMATS
 from o3f.data.mixing import num_online
-from o3f.errors import check_keys, require, require_range
+from o3f.errors import check_keys, optional, require, require_range
 from o3f.objectives.ranges import RANGES
 from o3f.training.exploration import LIMITS
 
+SEEDS = "[0, 9e18]"  # what torch's and the environments' generators take
 _COUNTS = ("steps", "evaluate_every", "checkpoint_every", "log_every")
 
 
@@ -26,7 +27,8 @@ def check_offline(config: DictConfig) -> None:
     for key in (*_COUNTS, "batch_size"):
         require_range(config, f"offline.{key}", "[1, inf)", integer=True)
     require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
-    for key in ("seed", "q_bias_episodes", "video_every"):
+    require_range(config, "evaluation.seed", SEEDS, integer=True)
+    for key in ("q_bias_episodes", "video_every"):
         require_range(config, f"evaluation.{key}", "[0, inf)", integer=True)
     require_range(config, "evaluation.patience", "[1, inf)", integer=True)
     check_keys([config.guard.on_nonfinite], ["stop", "roll_back"], "guard.on_nonfinite")
@@ -181,6 +183,7 @@ def check_collector(config: DictConfig) -> None:
         return
     require_range(config, "collector.timeout", "(0, inf)")
     if kind == "ray":
+        optional("ray", "ray")
         require_range(config, "collector.num_cpus", "(0, inf)")
 
 
@@ -209,7 +212,7 @@ def check_task(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the key, the allowed range and what was found.
     """
-    require_range(config, "seed", "[0, inf)", integer=True)
+    require_range(config, "seed", SEEDS, integer=True)
     for key, interval in _TASK.items():
         if key not in _NULLABLE or OmegaConf.select(config, f"task.{key}") is not None:
             require_range(config, f"task.{key}", interval, integer=key in _WHOLE)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from o3f.algorithms import Learner, SACLearner, learner_type
 from o3f.envs.wrappers import seed_streams
-from o3f.errors import ConfigError, O3FError, require
+from o3f.errors import ConfigError, O3FError, first_lines, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder
@@ -195,7 +195,7 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig) ->
             learner.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError) as error:
         why = f"; it {trained_in}" if changed else ""
-        raise ConfigError(f"pretrained={folder} has networks of other sizes{why}\n{error}") from error
+        raise ConfigError(f"pretrained={folder} has networks of other sizes{why}\n{first_lines(error)}") from error
     for name, value in learner.coefficients.items():  # a schedule may have moved the other run's
         value.copy_(configured[name])
     decay = ours["algorithm"].get("actor_decay_steps")
