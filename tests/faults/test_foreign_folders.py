@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from o3f.errors import CheckpointError, ConfigError
-from o3f.runs.files import AppendFile, write_text
+from o3f.runs.files import AppendFile, scratch_folder, write_text
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import read_settings
 from o3f.runs.logger import RunLogger
@@ -146,3 +148,18 @@ def test_f85_metrics_that_are_lost_are_told(cut: bool, begun: Path, config: dict
     file.write_bytes(b"".join([*lines[:3], *([] if cut else [b"4,lo?s\n", *lines[4:]])]))
     with RunFolder.open(config) as run, pytest.warns(UserWarning, match=r"lost metrics.*the last row is of step 3"):
         assert run.load({"box": Box(0)})
+
+
+def test_f88_what_a_killed_process_left_in_the_temporary_folder_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for pid, host in ((gone.pid, socket.gethostname()), (os.getpid(), socket.gethostname()), (gone.pid, "elsewhere")):
+        (tmp_path / f"o3f-test-{pid}-{host}-x").mkdir()
+    with scratch_folder("o3f-test") as folder:
+        assert folder.is_dir()
+        assert not (tmp_path / f"o3f-test-{gone.pid}-{socket.gethostname()}-x").exists()
+    kept = {f"o3f-test-{os.getpid()}-{socket.gethostname()}-x", f"o3f-test-{gone.pid}-elsewhere-x"}
+    assert {path.name for path in tmp_path.iterdir()} == kept

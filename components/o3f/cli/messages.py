@@ -105,7 +105,7 @@ def explain_overrides(arguments: Sequence[str], folder: Path, config_name: str) 
     for key, _ in pairs:
         if known and key not in known and key not in groups:
             keys = keys_of(folder, config_name)
-            added = f" +{key}=... adds it." if keys is not None and keys.reads(key) else ""
+            added = f" +{key}=... adds it." if keys is not None and key not in keys.known and keys.reads(key) else ""
             return f"{key}: no such key.{added or did_you_mean(key, known)}"
     return None
 

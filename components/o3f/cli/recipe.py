@@ -16,7 +16,6 @@ writes nothing: no ``outputs`` folder, no log. Exit codes stand in :mod:`o3f.err
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import ctypes
 import functools
@@ -25,7 +24,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +42,7 @@ from o3f.cli.keys import Keys, keys_of
 from o3f.cli.messages import end_output, exit_code, explain_overrides, report
 from o3f.cli.sweeps import Command, SweepFolder, missing_launcher, outcomes, report_sweep, run_job, stoppable
 from o3f.errors import ConfigError, O3FError, check_device, check_keys, require, require_range
+from o3f.runs.files import scratch_folder
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
 
@@ -142,10 +141,10 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     keep_freed_memory()
     SweepFolder.path = None
     code = 0
-    with tempfile.TemporaryDirectory(prefix="o3f-") as scratch:
-        _quiet_hydra(scratch)
+    with scratch_folder("o3f-hydra") as scratch:
+        _quiet_hydra(str(scratch))
         try:
-            with stoppable() if {"-m", "--multirun"} & set(sys.argv) else contextlib.nullcontext():
+            with stoppable():
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
         except KeyboardInterrupt as stopped:
             print(str(stopped) or "interrupted; the same command continues from the last checkpoint.", file=sys.stderr)

@@ -197,11 +197,14 @@ def printing_to(file: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the launcher takes its processes along."""
+    """Turn SIGTERM into an exception, so that what is at hand is put in order, and launchers take processes along.
+
+    A training run has an answer of its own, :class:`~o3f.cli.signals.StopSignals`.
+    """
 
     def stop(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        raise Stopped(f"the sweep was stopped by {name}; the same command goes on with what is missing.", number)
+        raise Stopped(f"stopped by {name}; the same command goes on with what is missing.", number)
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import secrets
+import shutil
+import socket
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,22 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """An empty temporary folder of this process; those that killed ones left are removed.
+
+    Args:
+        prefix: of its name, which goes on with the process's id and the machine's name.
+    """
+    host = socket.gethostname()
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}-*-{host}-*"):
+        pid = left.name.removeprefix(f"{prefix}-").partition("-")[0]
+        if pid.isdigit() and Path("/proc/self").exists() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}-{os.getpid()}-{host}-") as folder:
+        yield Path(folder)
 
 
 def publish(staged: Path, target: Path) -> None:

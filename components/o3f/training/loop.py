@@ -89,9 +89,10 @@ class Training:
         self._weights = WeightWatch(self._learner)
         title = f"{self._phase} {self._run.path}"
         with ExitStack() as stack:
+            # First: from the moment that there is something in the folder, a signal ends the run in order.
+            self._stop = stack.enter_context(StopSignals())
             self.logger = stack.enter_context(RunLogger(self._run.path, done or None, settings=plain(config)))
             self._progress = stack.enter_context(Progress(title, self._settings.steps, done, config.progress))
-            self._stop = stack.enter_context(StopSignals())
             if self._best and not self._resumed:
                 self._evaluate()
             self._open = stack.pop_all()
