@@ -82,7 +82,8 @@ def best_of_n(trained: DictConfig, learner: Learner) -> OptimisticActor:
 def cells(values: dict[str, Any]) -> list[str]:
     """Return the table's cells of one way of acting; a dash where the environment says nothing."""
     shown = [f"{values[name]:.1f}" if name in values else "-" for name in FIGURES]
-    return [f"{shown[0]} ± {values['return_std']:.1f}", *shown[1:]]
+    spread = f" ± {values['return_std']:.1f}" if len(values["returns"]) > 1 else ""
+    return [f"{shown[0]}{spread}", *shown[1:]]
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ def test_a_sweep_runs_every_job_and_writes_nothing(run, arguments):
         (["sede=0,1", "-m"], "sede: no such key. Did you mean seed?"),
         (["seed=0,1"], "--multirun"),
         (["seed=a=b"], "cannot read 'seed=a=b'"),
+        (["seed=~/my data/a=b.npz"], "If the value is this text: 'seed=\"/"),
         (["seed=["], "cannot read 'seed=['"),
     ],
 )

@@ -163,3 +163,13 @@ def test_f88_what_a_killed_process_left_in_the_temporary_folder_is_swept(
         assert not (tmp_path / f"o3f-test-{gone.pid}-{socket.gethostname()}-x").exists()
     kept = {f"o3f-test-{os.getpid()}-{socket.gethostname()}-x", f"o3f-test-{gone.pid}-elsewhere-x"}
     assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_f28_a_file_of_data_that_was_renamed_is_the_same_data(config: dict[str, Any]) -> None:
+    with RunFolder.open(config) as run:
+        run.record_environment(dataset="a.npz", dataset_hash="one")
+        run.save(1, {"box": Box(1)}, last=False)
+    with RunFolder.open(config) as run:
+        run.record_environment(dataset="b.npz", dataset_hash="one")  # and no warning, which would be an error
+        with pytest.raises(ConfigError, match=r"dataset: a.npz -> b.npz, dataset_hash: one -> two"):
+            run.record_environment(dataset="b.npz", dataset_hash="two")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import linecache
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -16,6 +18,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 
@@ -137,10 +140,27 @@ def _names(node: Any, prefix: str = "") -> Iterator[str]:
 def words(error: Exception) -> str:
     """Return what an error says, without the name of its class where it says something."""
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: {str(error).splitlines()[0]}"
+        return f"cannot read {error.override!r}: {str(error).splitlines()[0]}{quoted_form(error.override or '')}"
     words = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     cause = f"\n{error.__cause__}" if isinstance(error, HydraException) and error.__cause__ else ""
     return (words or type(error).__name__) + cause
+
+
+def quoted_form(override: str) -> str:
+    r"""Return how a text with an equals sign, a path for example, is given; empty where quotes would not help.
+
+    Examples:
+        >>> quoted_form("dataset.path=data/a=1.npz")
+        '\nIf the value is this text: \'dataset.path="data/a=1.npz"\''
+    """
+    key, _, value = override.partition("=")
+    quoted = f'{key}="{value}"'
+    if "=" not in value:
+        return ""
+    with contextlib.suppress(HydraException):
+        if OverridesParser.create().parse_override(quoted).value() == value:
+            return f"\nIf the value is this text: {shlex.quote(quoted)}"
+    return ""
 
 
 def _is_message(error: Exception) -> bool:

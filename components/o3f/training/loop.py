@@ -80,6 +80,8 @@ class Training:
         """Restore the newest good checkpoint; False if there is none."""
         self._resumed = self._run.load(self._components)
         self._state["step"] = self._state["saved"] = self._run.saved
+        if self._resumed:
+            print(f"{self._run.path} goes on from step {self.step}")
         return self._resumed
 
     def __enter__(self) -> Training:

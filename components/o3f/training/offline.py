@@ -138,7 +138,9 @@ def _differences(folder: Path, settings: Mapping[str, Any], data: Mapping[str, A
         return None
     theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
     free = FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"name"}
-    other_data = [f"{key}: {facts.get(key)} -> {value}" for key, value in data.items() if facts.get(key) != value]
+    same_rows = data.get("dataset_hash") is not None and facts.get("dataset_hash") == data["dataset_hash"]
+    told = {key: value for key, value in data.items() if not (same_rows and key == "dataset")}  # whatever a file's name
+    other_data = [f"{key}: {facts.get(key)} -> {value}" for key, value in told.items() if facts.get(key) != value]
     return other_data + config_difference(theirs, settings, free_keys=free)
 
 
