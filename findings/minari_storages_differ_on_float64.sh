@@ -6,7 +6,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q 'minari[create,hdf5,arrow]==0.5.4' pillow==12.0.0 gymnasium==1.4.0 numpy==2.4.6
+"$work/venv/bin/pip" install -q 'minari[create,hdf5,arrow]==0.5.4' pillow==13.0.0 gymnasium==1.4.0 numpy==2.4.6
 cd "$work" && "$work/venv/bin/python" - <<'PY'
 import os
 import warnings
