@@ -117,13 +117,17 @@ def _entries(folder: Path, name: str, package: str) -> Iterator[tuple[str, Any]]
             if not (folder / target).is_dir():
                 raise FileNotFoundError(folder / target)
             for file in sorted((folder / target).rglob("*.yaml")):
-                yield from _values(file, at or target)
-    yield from _values(folder / f"{name}.yaml", package)
+                yield from _values(folder, file, at or target)
+    yield from _values(folder, folder / f"{name}.yaml", package)
 
 
-def _values(file: Path, package: str) -> Iterator[tuple[str, Any]]:
+def _values(folder: Path, file: Path, package: str) -> Iterator[tuple[str, Any]]:
     contents, header = _read(file)
     package = {None: package, "_global_": ""}.get(header, header or "")
+    for group, choice in _defaults(contents):
+        target, _, at = str(choice).partition("@")
+        if group is None and target.startswith("/") and at not in ("", "_here_"):  # a part kept in a file of its own
+            yield from _values(folder, folder / f"{target[1:]}.yaml", f"{package}.{at}")
     values = {key: value for key, value in contents.items() if key not in ("defaults", "hydra")}
     for key, value in leaves(values).items():
         yield f"{package}.{key}" if package else key, value
