@@ -7,6 +7,7 @@ run (the policy of a run folder); waypoint (AntMaze, with D4RL's relabelling for
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -109,7 +110,7 @@ def next_command() -> str:
     running = HydraConfig.get()
     changed = [each for each in running.overrides.task if each.lstrip("+").startswith("task.")]
     changed = [each for each in changed if not each.startswith("task.behaviour")]
-    return " ".join([program, f"task={running.runtime.choices.task}", *changed])
+    return f"{program} {shlex.join([f'task={running.runtime.choices.task}', *changed])}"
 
 
 if __name__ == "__main__":

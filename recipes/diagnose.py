@@ -57,7 +57,6 @@ def check(config: DictConfig) -> None:
         Path(config.file).name == config.file and config.file.endswith(".json"),
         f"file must be a name that ends in .json, in the run folder; found {config.file!r}.",
     )
-    require(isinstance(config.bootstrap, bool), f"bootstrap must be true or false, found {config.bootstrap!r}.")
     require(
         config.reward == "rule" or not config.bootstrap,
         "bootstrap=true adds values of the critics, which are of the learner's rewards: leave reward=rule.",

@@ -20,6 +20,7 @@ from o3f.modules import GaussianCandidates, OptimisticActor
 from o3f.runs.checkpoint import FOLDERS, load_metadata
 from o3f.runs.files import write_text
 from o3f.training import build
+from o3f.training.checks import SEEDS
 from o3f.training.reporting import summarise
 
 FIGURES = ("return", "score", "success", "length")
@@ -29,7 +30,7 @@ FIGURES = ("return", "score", "success", "length")
 def main(config: DictConfig) -> None:
     """Play the episodes, print a table, write ``evaluation.json`` into each run folder."""
     require_range(config, "episodes", "[1, inf)", integer=True)
-    require_range(config, "seed", "[0, inf)", integer=True)
+    require_range(config, "seed", SEEDS, integer=True)
     folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
     for folder in folders:
         figures = evaluate_run(folder, config)
@@ -48,7 +49,7 @@ def main(config: DictConfig) -> None:
 def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     """Return the figures of one run: of the plain policy and, where asked for, of two ways of choosing."""
     agent = None if config.agent is None else load_agent(config.agent)
-    trained, learner = build.load_run(folder, config.checkpoint, agent)
+    trained, learner = build.load_run(folder, config.checkpoint, agent, config.device)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
         actors |= {"optimistic": optimistic_actor(trained, learner), "best_of_n": best_of_n(trained, learner)}
@@ -81,7 +82,8 @@ def best_of_n(trained: DictConfig, learner: Learner) -> OptimisticActor:
 def cells(values: dict[str, Any]) -> list[str]:
     """Return the table's cells of one way of acting; a dash where the environment says nothing."""
     shown = [f"{values[name]:.1f}" if name in values else "-" for name in FIGURES]
-    return [f"{shown[0]} ± {values['return_std']:.1f}", *shown[1:]]
+    spread = f" ± {values['return_std']:.1f}" if len(values["returns"]) > 1 else ""
+    return [f"{shown[0]}{spread}", *shown[1:]]
 
 
 if __name__ == "__main__":

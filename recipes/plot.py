@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     canvas.suptitle(f"mean and {config.confidence:.0%} t interval over seeds ({seeds} of them{few})", fontsize=9)
     canvas.savefig(config.output, dpi=110)
     for label, runs in arms.items():
-        print(f"{label}: {len(runs)} seeds")
+        print(f"{label}: {len(runs)} {'seed' if len(runs) == 1 else 'seeds'}")
     print(f"Curves: {config.output}")
 
 

@@ -29,6 +29,8 @@ LABELS = {
     "matched_noise": "matched noise",
     "random_rank": "random rank",
 }
+#: Processes of runs, the ended ones too.
+STARTED: list[subprocess.Popen[bytes]] = []
 
 
 @recipe("quickstart")
@@ -50,14 +52,20 @@ def main(config: DictConfig) -> None:
         *config.overrides,
     ]
     with ThreadPoolExecutor(config.workers) as pool:  # first in, first out: pre-training comes before its arms
-        if not is_local(config.dataset):
-            run("collect", [f"task={config.task}", f"steps={config.transitions}"])
-        offline = {seed: pool.submit(run, "pretrain", [*common, f"seed={seed}"]) for seed in config.seeds}
-        online = []
-        for seed, arm in itertools.product(config.seeds, config.arms):
-            overrides = [*common, f"exploration={arm}", f"seed={seed}"]
-            online.append(pool.submit(run, "finetune", overrides, after=offline[seed]))
-        commands = [future.result() for future in online]
+        try:
+            if not is_local(config.dataset):
+                run("collect", [f"task={config.task}", f"steps={config.transitions}"])
+            offline = {seed: pool.submit(run, "pretrain", [*common, f"seed={seed}"]) for seed in config.seeds}
+            online = []
+            for seed, arm in itertools.product(config.seeds, config.arms):
+                overrides = [*common, f"exploration={arm}", f"seed={seed}"]
+                online.append(pool.submit(run, "finetune", overrides, after=offline[seed]))
+            commands = [future.result() for future in online]
+        except KeyboardInterrupt:  # Ctrl-C, or SIGTERM
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in STARTED:
+                process.terminate()
+            raise
 
     runs = {arm: [folder / f"{config.run}-{arm}" / f"seed{seed}" for seed in config.seeds] for arm in config.arms}
     arms = {LABELS[arm]: [read_curves(path) for path in paths] for arm, paths in runs.items()}
@@ -79,8 +87,9 @@ def run(recipe_name: str, overrides: Sequence[str], after: Future[str] | None = 
     if after is not None:
         after.result()
     started, shown = time.monotonic(), command(recipe_name, *overrides)
-    done = subprocess.run(arguments(recipe_name, *overrides), stdout=subprocess.DEVNULL, check=False)
-    if done.returncode:
+    process = subprocess.Popen(arguments(recipe_name, *overrides), stdout=subprocess.DEVNULL)
+    STARTED.append(process)
+    if process.wait():
         raise ResourceError(f"failed, see above; the same command goes on after the cause is mended: {shown}")
     print(f"{time.monotonic() - started:4.0f} s  {shown}", flush=True)
     return shown

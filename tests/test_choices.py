@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from o3f.evaluation.episodes import isolated
+from o3f.evaluation.playing import isolated
 from o3f.modules import EnsembleQValue, OptimisticActor, Softmax, Thompson, gaussian_policy
 
 ROWS = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -121,6 +122,7 @@ def test_a_sweep_runs_every_job_and_writes_nothing(run, arguments):
         (["sede=0,1", "-m"], "sede: no such key. Did you mean seed?"),
         (["seed=0,1"], "--multirun"),
         (["seed=a=b"], "cannot read 'seed=a=b'"),
+        (["seed=~/my data/a=b.npz"], "If the value is this text: 'seed=\"/"),
         (["seed=["], "cannot read 'seed=['"),
     ],
 )
@@ -192,9 +194,12 @@ def test_errors_for_the_user_are_a_message_and_an_exit_code(run, body, code, mes
 def test_a_defect_shows_where_it_is(run, body):
     code, _, errors = run(body=body)
     assert code == 1
-    assert "Traceback" in errors
-    assert "train.py" in errors
-    assert "\nerror: " in errors
+    assert errors.startswith("error: ")
+    assert re.search(r"train\.py:\d+\.\nUnless that is code of your own, it is a fault of o3f", errors)
+    trace = Path(re.search(r"please report it, with (\S+)\.\n", errors)[1])
+    assert "Traceback" in trace.read_text()
+    assert "train.py" in trace.read_text()
+    trace.unlink()
 
 
 def test_called_with_a_configuration_a_recipe_is_a_function(run, tmp_path, capsys):

@@ -25,7 +25,7 @@ from o3f.errors import ConfigError
 from o3f.evaluation.diagnosis.judge import Judged, Settings, action_noise, judge_states
 from o3f.evaluation.diagnosis.report import advice, figures_of, rank_correlation
 from o3f.evaluation.diagnosis.states import Simulator, State, check_restores, mujoco_data, visited_states
-from o3f.evaluation.episodes import isolated
+from o3f.evaluation.playing import isolated
 from o3f.modules import gaussian_policy
 from o3f.training import build
 from recipes import diagnose

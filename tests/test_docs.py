@@ -13,10 +13,10 @@ import pytest
 
 from o3f.algorithms import make_learner
 from o3f.runs import tags
+from tests.support.learners import NAMES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-ALGORITHMS = ("lapo", "iql", "awac", "cql", "sac", "bc")
 HEADS = ["Overview", "Usage", "Logged metrics explained", "Differences from paper and reference code", "Results"]
 FETCHED = re.compile(
     r"<(?:script|img|iframe|source|video)[^>]*\ssrc=\"?(https?:)?//|<link(?![^>]*canonical)[^>]*href=\"?https?://"
@@ -45,7 +45,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     assert acting.count('<p class="math"><img') >= 8
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_page_of_an_algorithm_runs_and_names_every_figure(name: str) -> None:
     page = DOCS / "algorithms" / f"{name}.md"
     text = page.read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env
 from o3f.errors import ActionError, EvaluationError
 from o3f.evaluation.episodes import evaluate, normalised_score
+from o3f.evaluation.playing import own_env, play
 from o3f.evaluation.video import record_video
 from o3f.modules import EnsembleQValue, OptimisticActor, RandomRank, gaussian_policy
 
@@ -67,6 +68,20 @@ def test_returns_lengths_and_successes_by_hand() -> None:
     assert (missed.returns.tolist(), missed.lengths.tolist()) == ([0.0], [20])
     assert missed.successes is not None
     assert missed.successes.tolist() == [False]
+
+
+def test_play_tells_each_step_with_what_was_seen_before_it() -> None:
+    watcher, env = Watcher(), own_env(COUNTER)
+    steps = list(play(watcher, env, env.reset(seed=3)[0]))
+    assert [step.reward for step in steps] == [1.0, 2.0, 3.0, 4.0]
+    assert [step.terminated for step in steps] == [False, False, False, True]
+    assert [step.observation[0] for step in steps] == [0.0, 1.0, 2.0, 3.0]  # steps taken, before each
+    assert [shown[0, 0].item() for shown in watcher.observations] == [0.0, 1.0, 2.0, 3.0]
+    assert watcher.is_init == [[True], [False], [False], [False]]
+    broken = own_env(EnvConfig("toy/Counter-v0", kwargs={"end": 4, "nan_at": 3}))
+    episode = play(watcher, broken, broken.reset(seed=3)[0])
+    with pytest.raises(EvaluationError, match="at step 2 of an episode"):
+        list(episode)
 
 
 def test_hopper_returns_are_those_of_a_plain_loop() -> None:

@@ -31,13 +31,13 @@ from o3f.runs.files import sha256
 from o3f.training import build
 from o3f.training.exploration import make_actor
 from recipes import export as recipe
+from tests.support.learners import NAMES
 from tests.support.recipe_runs import SHORT, run, settings
 from tests.test_docs import blocks
 
 O, A = 5, 2  # noqa: E741
 LOW, HIGH = np.array([-3.0, 0.0], np.float32), np.array([1.0, 10.0], np.float32)
 CENTRE, HALF = torch.tensor([-1.0, 5.0]), torch.tensor([2.0, 5.0])
-ALGORITHMS = ["awac", "bc", "cql", "iql", "lapo", "sac"]
 
 
 def interface() -> export.Interface:
@@ -63,7 +63,7 @@ def reloaded(program: export.PolicyProgram, folder: Path) -> Any:
     return torch.export.load(folder / "program.pt2").module()
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_program_is_the_policy_in_the_environments_units(name: str, tmp_path: Path) -> None:
     trained = learner(name, **({"actor_dropout": 0.5} if name == "iql" else {}))
     program = reloaded(export.PolicyProgram(export.plain_policy(trained.policy), interface()), tmp_path)

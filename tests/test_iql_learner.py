@@ -1,24 +1,22 @@
-"""The IQL learner takes the original's steps, exactly, and resumes bit for bit."""
+"""The IQL learner takes the original's steps, exactly."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.algorithms import IQLConfig, IQLLearner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, OptimisticActor
-from o3f.runs.checkpoint import load_latest, save
 from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 from tests.support.iql_oracle import Network, Oracle
+from tests.support.oracle_cases import numpy_critics, numpy_layers, rows
 
 SIZES = {"observation_dim": OBSERVATION_DIM, "action_dim": ACTION_DIM}
 
@@ -28,33 +26,6 @@ def make(**config: Any) -> IQLLearner:
     learner = make_learner("iql", OBSERVATION_DIM, ACTION_DIM, {"hidden_sizes": [8, 8], **config})
     assert isinstance(learner, IQLLearner)
     return learner
-
-
-def numpy_layers(network: nn.Sequential) -> Network:
-    return [
-        {"W": layer.weight.detach().numpy().T.copy(), "b": layer.bias.detach().numpy().copy()}
-        for layer in network
-        if isinstance(layer, nn.Linear)
-    ]
-
-
-def numpy_critics(ensemble: EnsembleQValue) -> list[Network]:
-    def entry(tensors: Any, i: int, j: int) -> np.ndarray:
-        return tensors[i][j].detach().numpy().copy()
-
-    critics: list[Network] = []
-    for j in range(ensemble.num_critics):
-        layers = [
-            {"W": entry(ensemble.weights, i, j), "b": entry(ensemble.biases, i, j)[0]}
-            for i in range(len(ensemble.weights))
-        ]
-        for i in range(len(ensemble.norm_weights)):
-            layers[i] |= {
-                "g": entry(ensemble.norm_weights, i, j)[0],
-                "h": entry(ensemble.norm_biases, i, j)[0],
-            }
-        critics.append(layers)
-    return critics
 
 
 def oracle_of(learner: IQLLearner) -> Oracle:
@@ -73,19 +44,6 @@ def oracle_of(learner: IQLLearner) -> Oracle:
         rate=config.learning_rate,
         actor_decay_steps=config.actor_decay_steps,
     )
-
-
-def rows(batch: TensorDict) -> list[dict[str, Any]]:
-    return [
-        {
-            "s": batch["observation"][i].numpy(),
-            "a": batch["action"][i].numpy(),
-            "r": batch["next", "reward"][i].item(),
-            "next_s": batch["next", "observation"][i].numpy(),
-            "terminated": batch["next", "terminated"][i].item(),
-        }
-        for i in range(len(batch))
-    ]
 
 
 def all_layers(oracle: Oracle) -> Network:
@@ -147,8 +105,6 @@ def test_one_step_per_batch_and_figures_of_the_last() -> None:
     torch.testing.assert_close(figures, expected, rtol=0, atol=0)
     torch.testing.assert_close(together.state_dict()["loss"], apart.state_dict()["loss"], rtol=0, atol=0)
     assert together.updates == 3
-    assert together.update([]) == {}
-    assert all(value.shape == () and not value.requires_grad for value in figures.values())
 
 
 def test_target_critics_are_evaluated_once_per_step() -> None:
@@ -157,14 +113,6 @@ def test_target_critics_are_evaluated_once_per_step() -> None:
     learner.critic.register_forward_hook(lambda *_: calls.append("critic"))
     learner.update([make_batch(8)])
     assert calls == ["target", "critic"]
-
-
-def test_batches_are_left_as_they_are() -> None:
-    batch = make_batch(8)
-    before = batch.clone()
-    make().update([batch])
-    assert set(batch.keys(True, True)) == set(before.keys(True, True))
-    assert (batch == before).all()
 
 
 @pytest.mark.parametrize(("flag", "differs"), [("truncated", False), ("done", False), ("terminated", True)])
@@ -204,53 +152,6 @@ def test_dropout_is_for_training_alone() -> None:
         states.append(other.update([make_batch(8)])["loss/actor"].item())
         assert not other.policy.training
     assert states[0] == states[1] != states[2]
-
-
-# --------------------------------------------------------------------------------------------------- resuming
-
-RESUMED = {"num_critics": 5, "actor_dropout": 0.3, "aggregation": "subset", "actor_decay_steps": 50}
-
-
-def train(learner: IQLLearner, seeds: Iterator[int] | range) -> dict[str, Tensor]:
-    figures: dict[str, Tensor] = {}
-    for seed in seeds:
-        figures = learner.update([make_batch(8, seed=seed)])
-    return figures
-
-
-def test_continues_bit_for_bit() -> None:
-    straight = make(**RESUMED)
-    torch.manual_seed(3)
-    train(straight, range(5))
-    saved, stream = copy.deepcopy(straight.state_dict()), torch.get_rng_state()
-    expected = train(straight, range(5, 9))
-    resumed = make(**RESUMED)
-    train(resumed, range(20, 22))  # whatever it did before must be forgotten
-    resumed.load_state_dict(saved)
-    torch.set_rng_state(stream)
-    torch.testing.assert_close(train(resumed, range(5, 9)), expected, rtol=0, atol=0)
-    torch.testing.assert_close(resumed.state_dict()["loss"], straight.state_dict()["loss"], rtol=0, atol=0)
-    assert resumed.updates == straight.updates == 9
-
-
-def test_learners_that_loaded_one_state_do_not_share_it() -> None:
-    source, twin = make(), make()
-    train(source, range(2))
-    twin.load_state_dict(source.state_dict())
-    before = copy.deepcopy(source.state_dict())
-    train(twin, range(3))
-    torch.testing.assert_close(source.state_dict(), before, rtol=0, atol=0)
-
-
-def test_survives_a_checkpoint(tmp_path: Any) -> None:
-    straight = make(**RESUMED)
-    torch.manual_seed(3)
-    train(straight, range(3))
-    save(tmp_path, 3, {"learner": straight})
-    expected = train(straight, range(3, 6))
-    resumed = make(**RESUMED)
-    load_latest(tmp_path, {"learner": resumed})
-    torch.testing.assert_close(train(resumed, range(3, 6)), expected, rtol=0, atol=0)
 
 
 # ---------------------------------------------------------------------------------------------------- acting
@@ -300,19 +201,3 @@ def test_configuration_reaches_the_networks() -> None:
     gram = learner.critic.weights[1][0] @ learner.critic.weights[1][0].T
     torch.testing.assert_close(gram, 2 * torch.eye(4), atol=1e-5, rtol=1e-5)
     assert learner.loss.critic is learner.critic
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside torch.compile
-def test_compiled_losses_give_the_same_updates() -> None:
-    learner, twin = make(), make(compile=True)
-    twin.load_state_dict(copy.deepcopy(learner.state_dict()))
-    batches = [make_batch(16, seed=seed) for seed in range(4)]
-    plain, compiled = ([trained.update([batch.clone()]) for batch in batches] for trained in (learner, twin))
-    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(twin.state_dict()["loss"], learner.state_dict()["loss"], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("drawing", [{"actor_dropout": 0.1}, {"aggregation": "subset"}])
-def test_what_draws_is_not_compiled(drawing: dict) -> None:
-    with pytest.raises(ConfigError, match="draws nothing"):
-        IQLConfig(compile=True, **drawing)

@@ -553,8 +553,8 @@ def test_target_critics_are_evaluated_once() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"expectile": 1.0}, "expectile is 1.0; expected"),
-        ({"temperature": -1.0}, "temperature is -1.0; expected"),
+        ({"expectile": 1.0}, "expectile must be a number in .*, found 1.0"),
+        ({"temperature": -1.0}, "temperature must be a number in .*, found -1.0"),
         ({"num_qvalue_nets": 3}, "num_qvalue_nets is 3, but the ensemble holds 2"),
         ({"aggregation": "median"}, "aggregation is 'median'; expected"),
         ({"aggregation": "subset", "subset_size": 3}, "subset_size is 3; expected 1 to 2"),

@@ -1,8 +1,7 @@
-"""The LAPO learner takes the original's steps, exactly, and resumes bit for bit."""
+"""The LAPO learner takes the original's steps, exactly."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from o3f.algorithms import LAPOLearner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, OptimisticActor
-from o3f.runs.checkpoint import load_latest, save
 from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 from tests.support.lapo_oracle import Batch, Network, Oracle
 
@@ -194,8 +192,6 @@ def test_twenty_critic_steps_to_one_of_the_policy() -> None:
         for name, optimiser in learner.optimisers.items()
     }
     assert steps == {"critic": {20}, "policy": {1}}
-    assert learner.update([]) == {}
-    assert learner.updates == 20
 
 
 def test_only_the_last_batch_trains_the_policy() -> None:
@@ -207,15 +203,6 @@ def test_only_the_last_batch_trains_the_policy() -> None:
         figures = learner.update(block)
         found.append({name: figures[name].item() for name in ("loss/vae", "loss/actor", "advantage/mean")})
     assert found[0] == pytest.approx(found[1], rel=1e-6)
-
-
-def test_batches_of_different_sizes_and_untouched() -> None:
-    block = [make_batch(5), make_batch(3)]
-    before = [batch.clone() for batch in block]
-    make().update(block)
-    for batch, old in zip(block, before, strict=True):
-        assert set(batch.keys(True, True)) == set(old.keys(True, True))
-        assert (batch == old).all()
 
 
 def test_next_value_replaces_the_bootstrap_of_the_critics_alone() -> None:
@@ -280,35 +267,6 @@ def test_statistics_are_no_parameters() -> None:
     assert len(before) == 2 * (2 + 1 + 2 * 2 + 2 + 1)  # actors, encoder, decoders, critics, V
     for name, value in before.items():
         assert torch.equal(after[name], value)
-
-
-# --------------------------------------------------------------------------------------------------- resuming
-
-
-@pytest.mark.parametrize("config", [{}, {**ORIGINAL, "delay_value": True}])
-def test_continues_bit_for_bit(config: dict[str, Any], tmp_path: Any) -> None:
-    straight = make(**config)
-    torch.manual_seed(3)
-    straight.update(batches(3))
-    save(tmp_path, 3, {"learner": straight})
-    stream = torch.get_rng_state()
-    expected = straight.update(batches(3, start=5))
-    resumed = make(prepared=False, **config)
-    resumed.update(batches(2, start=30))  # whatever it did before must be forgotten
-    load_latest(tmp_path, {"learner": resumed})
-    torch.set_rng_state(stream)
-    torch.testing.assert_close(resumed.update(batches(3, start=5)), expected, rtol=0, atol=0)
-    torch.testing.assert_close(resumed.state_dict()["loss"], straight.state_dict()["loss"], rtol=0, atol=0)
-    assert resumed.updates == straight.updates == 6
-
-
-def test_learners_that_loaded_one_state_do_not_share_it() -> None:
-    source, twin = make(), make()
-    source.update(batches(2))
-    twin.load_state_dict(source.state_dict())
-    before = copy.deepcopy(source.state_dict())
-    twin.update(batches(3))
-    torch.testing.assert_close(source.state_dict(), before, rtol=0, atol=0)
 
 
 # ---------------------------------------------------------------------------------------------------- acting

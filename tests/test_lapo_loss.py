@@ -473,10 +473,10 @@ def test_normalisers_of_all_networks_are_fitted_alike() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"min_weight": 1.5}, "min_weight is 1.5; expected"),
-        ({"advantage_weight": -0.1}, "advantage_weight is -0.1; expected"),
-        ({"kl_weight": -1.0}, "kl_weight is -1.0; expected"),
-        ({"target_noise": -1.0}, "target_noise is -1.0"),
+        ({"min_weight": 1.5}, "min_weight must be a number in .*, found 1.5"),
+        ({"advantage_weight": -0.1}, "advantage_weight must be a number in .*, found -0.1"),
+        ({"kl_weight": -1.0}, "kl_weight must be a number in .*, found -1.0"),
+        ({"target_noise": -1.0}, "target_noise must be a number in .*, found -1.0"),
         ({"subset_size": 6}, "subset_size is 6; expected 1 to 5"),
         ({"num_qvalue_nets": 3}, "num_qvalue_nets is 3, but the ensemble holds 5"),
         ({"actor_aggregation": "min"}, "actor_aggregation is 'min'; expected"),

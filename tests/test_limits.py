@@ -15,7 +15,7 @@ from torchrl.data import Bounded
 
 from o3f.cli.signals import StopSignals
 from o3f.errors import ConfigError
-from o3f.evaluation.episodes import isolated
+from o3f.evaluation.playing import isolated
 from o3f.modules import (
     ActionLimits,
     EnsembleQValue,

@@ -10,7 +10,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
 from o3f.modules import gaussian_policy, tanh_gaussian_policy
-from o3f.modules.calls import sampled
+from o3f.modules.calls import sample_action
 
 
 def composite_policy() -> ProbabilisticActor:
@@ -29,7 +29,7 @@ def test_distribution_and_action_of_one_evaluation(policy: ProbabilisticActor, k
         torch.manual_seed(1)
         acted = policy(batch.clone())["action"]
         torch.manual_seed(1)
-        distribution, action = sampled(policy, batch, "action")
+        distribution, action = sample_action(policy, batch, "action")
     assert torch.equal(action, acted)  # clipped, where the policy clips
     assert not action.requires_grad
     assert batch.keys() == {"observation"}

@@ -18,10 +18,9 @@ from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, Normaliser, OptimisticActor, gaussian_policy
 from o3f.training import build
 from tests.support import recipe_runs
+from tests.support.learners import NAMES
 
-CONFIGS: dict[str, dict[str, Any]] = {
-    "iql": {},
-    "bc": {},
+OPTIONS: dict[str, dict[str, Any]] = {
     "awac": {"actor_hidden_sizes": (8, 8)},
     "cql": {"lagrange": "weighted_excess", "num_random": 2},
     "sac": {"actor_layer_norm": True},
@@ -70,7 +69,7 @@ def scored(data: TensorDict) -> TensorDict:
 
 def make(name: str, *, normalise: bool) -> Learner:
     torch.manual_seed(0)
-    return make_learner(name, 3, 2, {"hidden_sizes": (8, 8), "normalise": normalise, **CONFIGS[name]})
+    return make_learner(name, 3, 2, {"hidden_sizes": (8, 8), "normalise": normalise, **OPTIONS.get(name, {})})
 
 
 def train(learner: Learner, data: TensorDict, updates: int = 4) -> list[dict[str, torch.Tensor]]:
@@ -79,7 +78,7 @@ def train(learner: Learner, data: TensorDict, updates: int = 4) -> list[dict[str
     return [learner.update([data[step::updates].clone()]) for step in range(updates)]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_updates_on_raw_rows_equal_plain_ones_on_rows_scored_beforehand(name: str) -> None:
     data = rows(whitened_actions=True)
     inside, plain = make(name, normalise=True), make(name, normalise=False)
@@ -117,7 +116,7 @@ def test_critics_see_scores_of_the_actions_too() -> None:
     torch.testing.assert_close(list(inside.loss.parameters()), list(plain.loss.parameters()), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_acting_stays_in_units_of_the_action(name: str) -> None:
     """Scores are the networks' own: a candidate is the policy's action plus sigma times a draw, as without."""
     learner = make(name, normalise=True)
@@ -134,7 +133,7 @@ def test_acting_stays_in_units_of_the_action(name: str) -> None:
     torch.testing.assert_close(moved.std(0)[inner], torch.full((int(inner.sum()),), 0.1), rtol=0.15, atol=0)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_statistics_travel_with_the_state(name: str) -> None:
     learner = make(name, normalise=True)
     learner.prepare(rows(whitened_actions=False))

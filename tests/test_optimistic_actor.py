@@ -423,3 +423,27 @@ def test_a_critic_that_ignores_the_action():
     value = TensorDictModule(torch.nn.Linear(3, 1), ["observation"], ["state_value"])
     with pytest.raises(ValueError, match="critic must read 'action'"):
         OptimisticActor(zero_policy(2), value)
+
+
+class OnlyItsCentre(TensorDictModuleBase):
+    """A sampler of a user's own: one candidate, the action it is given."""
+
+    def __init__(self, **attributes):
+        super().__init__()
+        self.in_keys, self.out_keys = ["action"], ["candidates"]
+        vars(self).update(attributes)
+
+    def forward(self, tensordict):
+        return tensordict.set("candidates", tensordict.get("action").unsqueeze(-2))
+
+
+def test_a_sampler_of_ones_own_says_around_which_action_if_it_cares():
+    policy, critic = networks()
+    td = observations(50)
+    with set_exploration_type(DETERMINISTIC):
+        mean = policy(td.clone())["action"]
+    with set_exploration_type(RANDOM):
+        around_mean = OptimisticActor(policy, critic, sampler=OnlyItsCentre(centre="mean"))(td.clone())["action"]
+        around_sample = OptimisticActor(policy, critic, sampler=OnlyItsCentre())(td.clone())["action"]
+    torch.testing.assert_close(around_mean, mean)
+    assert (around_sample - mean).abs().mean() > 0.1

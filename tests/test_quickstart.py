@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.recipe_runs import ROOT
+from recipes import quickstart
+from tests.support.recipe_runs import ROOT, settings
 
 
 @pytest.mark.slow
@@ -34,3 +39,20 @@ def test_quickstart_runs_resumes_and_says_what_is_next(tmp_path: Path, monkeypat
     script, run = evaluate[1].split()
     arguments = [sys.executable, str(ROOT / "recipes" / script), run, "episodes=1"]
     assert subprocess.run(arguments, cwd=tmp_path, check=False).returncode == 0
+
+
+def test_a_signal_ends_the_runs_and_starts_no_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of six runs two are at work, which would take a minute; the main thread is stopped while it waits for them."""
+    monkeypatch.setattr(quickstart, "arguments", lambda *_: ["sleep", "60"])
+    monkeypatch.setattr(quickstart, "is_local", lambda _: True)
+    monkeypatch.setattr(quickstart, "STARTED", started := [])
+
+    def stop() -> None:
+        while len(started) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        quickstart.main(settings("quickstart", f"runs={tmp_path}"))
+    assert [process.poll() for process in started] == [-signal.SIGTERM] * 2

@@ -196,7 +196,7 @@ def test_two_processes_share_one_pretraining(tmp_path: Path) -> None:
     processes = [runs.start("finetune", *TINY, arm, "online.steps=10") for arm in arms]
     printed = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
-    assert sum("offline" in text or "step 20:" in text for text in printed) == 1, printed
+    assert sum("step 20:" in text for text in printed) == 1, printed
     (shared,) = Path("runs").glob("pretrained-*/*/seed0")
     runs.assert_each_step_once(shared)
     start = part(shared, "learner")["updates"]
@@ -246,9 +246,9 @@ def test_unknown_keys_end_with_exit_code_2(recipe: str, capsys: pytest.CaptureFi
     assert command(recipe, *TINY, "algorithm.expectle=0.7") == 2
     assert "Did you mean algorithm.expectile" in capsys.readouterr().err
     assert command(recipe, *TINY, "+algorithm.expectle=0.7") == 2
-    assert "Did you mean expectile" in capsys.readouterr().err
+    assert "nothing would read it. Did you mean algorithm.expectile" in capsys.readouterr().err
     assert command("finetune", *TINY, "+exploration.sgima=0.7") == 2
-    assert "Did you mean sigma" in capsys.readouterr().err
+    assert "nothing would read it. Did you mean exploration.sigma" in capsys.readouterr().err
 
 
 def test_a_corrected_command_starts_after_a_refusal() -> None:

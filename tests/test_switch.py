@@ -10,20 +10,14 @@ import torch
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 
-from o3f.algorithms import Learner, make_learner
+from o3f.algorithms import Learner
 from o3f.data import make_buffer
 from o3f.data.rows import ROW_KEYS
 from o3f.training import build
 from o3f.training.exploration import make_actor
+from tests.support import learners
+from tests.support.learners import NAMES, OPTIONS
 
-CONFIGS: dict[str, dict[str, Any]] = {
-    "iql": {"num_critics": 5, "actor_dropout": 0.1},
-    "bc": {},
-    "awac": {"actor_hidden_sizes": (8,)},
-    "cql": {"lagrange": "weighted_gap", "num_random": 3},
-    "sac": {"num_critics": 4, "aggregation": "subset"},
-    "lapo": {},
-}
 ONLINE = {"distil_weight": 0.0, "target_candidates": 0}
 
 
@@ -42,15 +36,13 @@ def batches(count: int) -> list[TensorDict]:
 
 
 def make(name: str) -> Learner:
-    torch.manual_seed(0)
-    learner = make_learner(name, 3, 2, {"hidden_sizes": (8, 8), **CONFIGS[name]})
-    learner.prepare(torch.cat(batches(3)))
-    return learner
+    """With settings that draw random numbers."""
+    return learners.make(name, **OPTIONS.get(name, {}))
 
 
 def go_online(learner: Learner, name: str) -> Learner:
     """What the recipe does at the switch: a new learner with the state of the old one, an actor, a schedule."""
-    online = make_learner(name, 3, 2, {"hidden_sizes": (8, 8), **CONFIGS[name]})
+    online = make(name)
     online.load_state_dict(copy.deepcopy(learner.state_dict()))
     actor = make_actor(online.policy, online.critic, {"kind": "policy"}, online.policy.spec["action"])
     config = OmegaConf.create(
@@ -68,7 +60,7 @@ def go_online(learner: Learner, name: str) -> Learner:
     return online
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_update_is_the_same_function_before_and_after_the_switch(name: str) -> None:
     stream = batches(6)
     straight, switched = make(name), make(name)
@@ -119,7 +111,7 @@ def test_the_update_sees_nothing_but_the_rows() -> None:
     assert set(buffer.sample().keys(True, True)) == set(ROW_KEYS)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_twenty_batches_are_twenty_steps_of_the_critics(name: str) -> None:
     learner = make(name)
     learner.update(batches(20))

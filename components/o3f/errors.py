@@ -18,6 +18,8 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 
 class O3FError(Exception):
     """Something that the person at the command line can mend: its message is for them, and shown without a trace."""
@@ -129,6 +131,18 @@ def require_range(config: Mapping[Any, Any], key: str | Sequence[str], interval:
     require(fits, f"{key} must be a {kind} in {interval}, found {value!r}.")
 
 
+def check_device(name: Any) -> None:
+    """Raise :class:`~o3f.errors.ConfigError` unless torch can hold a tensor on a device of that name here.
+
+    Examples:
+        >>> check_device("cpu")
+    """
+    try:
+        torch.empty(1, device=name)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"device={name} cannot be used here: {first_lines(error, 1)}") from error
+
+
 def check_keys(given: Iterable[Any], known: Iterable[str], where: str) -> None:
     """Raise :class:`~o3f.errors.ConfigError` unless every name in ``given`` is in ``known``.
 
@@ -162,6 +176,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     ranked = sorted(known, key=likeness, reverse=True)
     near = [option for option in ranked[:3] if likeness(option) >= 0.7]
     return f" Did you mean {' or '.join(near)}?" if near else f" There are: {', '.join(sorted(ranked))}."
+
+
+def first_lines(error: object, count: int = 3) -> str:
+    r"""Return the beginning of a text that may go on for pages, as those of mismatched tensors do.
+
+    Examples:
+        >>> first_lines("a\nb\nc", 2)
+        'a\nb ...'
+    """
+    lines = [line[:300] for line in str(error).splitlines()]
+    return "\n".join(lines[:count]) + (" ..." if len(lines) > count else "")
 
 
 def optional(module: str, extra: str) -> Any:

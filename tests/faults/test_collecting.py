@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from o3f.errors import EnvironmentFailure, ResourceError
 from tests.support.faulty_envs import Faulty
 from tests.support.minari_datasets import datasets_folder
 from tests.support.own_envs import Kept
-from tests.support.recipe_runs import run
+from tests.support.recipe_runs import command, run
 
 ABOUT = {"behaviour": "uniform", "description": "a test"}
 
@@ -200,3 +201,22 @@ def test_f57_a_recording_writes_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> N
         writer.publish()
     assert written == [0, 10, 10, 20, 20]
     assert [len(episode.rewards) for episode in episodes()] == [5, 5, 5, 5, 3]
+
+
+def test_f57_sigterm_keeps_what_is_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, count = Kept.step, itertools.count(1)
+
+    def stopped(self: Kept, action: Any) -> Any:
+        if next(count) == 18:  # the first is the look at the environment, an episode has five
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, action)
+
+    monkeypatch.setattr(Kept, "step", stopped)
+    assert command("collect", *task("own/Kept-v0"), "steps=100", "progress=false") == 143
+    assert [len(episode.rewards) for episode in episodes()] == [5] * 3
+    told = capsys.readouterr().err
+    assert "Kept: the 3 episodes that were whole, 15 steps" in told
+    assert "stopped by SIGTERM" in told
+    assert leftovers(folder) == []

@@ -22,6 +22,8 @@ from o3f.errors import CheckpointError, ResourceError, Stopped
 from o3f.runs import checkpoint
 from o3f.runs.checkpoint import checkpoints, load_latest, save
 from o3f.runs.folder import RunFolder
+from o3f.runs.logger import RunLogger
+from o3f.training import loop
 from o3f.training import offline as pretraining
 from o3f.training.exploration import KINDS
 from recipes import finetune
@@ -108,6 +110,21 @@ def test_f01_a_begun_run_needs_its_pretraining_no_more(place: Path, monkeypatch:
     monkeypatch.setattr(pretraining, "pretrain", None)
     folder = run("finetune", *TINY)
     assert part(folder, "learner")["updates"] == 80
+
+
+def test_f02_a_signal_while_a_run_begins_ends_it_in_order(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the first file on, which others wait for before they stop a run: here while its log is opened."""
+
+    def opened(*args: Any, **kwargs: Any) -> RunLogger:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return RunLogger(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "RunLogger", opened)
+    assert command("pretrain", *TINY) == 143
+    assert "stopped by SIGTERM after step 1. The same command goes on from" in capsys.readouterr().err
+    assert len(list(Path("runs").rglob("*.ckpt"))) == 1
 
 
 def test_f02_sigterm_ends_a_run_after_its_step_and_nothing_is_lost(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,7 +22,7 @@ import torch
 from o3f.algorithms import IQLLearner
 from o3f.data.rows import allocate_rows
 from o3f.errors import CheckpointError, ConfigError, SaveError
-from o3f.runs import files
+from o3f.runs import checkpoint, files
 from o3f.runs import folder as runs
 from o3f.runs.checkpoint import checkpoints, load_latest, save
 from o3f.runs.files import AppendFile, sha256
@@ -113,6 +114,26 @@ def test_f04_a_really_full_disk_raises_and_keeps_the_old_checkpoint(mounted: Cal
     box = Box(0)
     assert load_latest(folder, {"box": box}) == {"step": 1}
     assert box.value == 1
+
+
+@pytest.mark.parametrize("told", ["No space left on device (28)", "Disk quota exceeded (122)"])
+def test_f04_a_full_file_system_in_memory_is_a_full_disk(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where tensors are mapped torch raises RuntimeError, as for defects; others of it stay what they are."""
+    save(tmp_path, 1, {"box": Box(1)})
+    before = contents(tmp_path)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"unable to write to file <x.memmap>: {told}")
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", full)
+    with pytest.raises(OSError, match=told[:10]):
+        save(tmp_path, 2, {"box": Box(2)})
+    assert contents(tmp_path) == before
+    told = "shape mismatch"
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        save(tmp_path, 2, {"box": Box(2)})
 
 
 def test_f04_memory_mapped_rows_claim_their_space_at_the_start(mounted: Callable[[str], Path]) -> None:
@@ -357,9 +378,12 @@ def test_f06_damaged_notes_of_a_run_stop_with_the_file_s_name(
 
 
 def test_f08_files_are_on_the_disk_before_they_are_published(tmp_path, monkeypatch):
+    def plain(name: str) -> str:
+        return re.sub(r"\.[0-9a-f]{16}(?=\.stage$)", "", name)  # the part that nobody can foresee
+
     calls = []
     fsync, replace = files.fsync, os.replace
-    monkeypatch.setattr(files, "fsync", lambda path: (calls.append(("fsync", path.name)), fsync(path)))
+    monkeypatch.setattr(files, "fsync", lambda path: (calls.append(("fsync", plain(path.name))), fsync(path)))
     monkeypatch.setattr(files.os, "replace", lambda a, b: (calls.append(("replace", Path(b).name)), replace(a, b)))
     save(tmp_path / "c", 3, {"box": Box(3)})
     published = calls[calls.index(("replace", "step_000000000003.ckpt.sha256")) - 1 :]

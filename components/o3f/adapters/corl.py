@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 
 from o3f.adapters import networks
-from o3f.adapters.networks import joined
+from o3f.adapters.networks import join
 from o3f.adapters.tensors import Linear, Statistics, Tensors
 from o3f.algorithms.agent import Agent
 from o3f.errors import require
@@ -89,7 +89,7 @@ def _awac(tensors: Tensors, max_action: float) -> Agent:
 
 
 def _sac_n(tensors: Tensors, max_action: float) -> Agent:
-    heads = joined(tensors.take_linear("actor.mu"), tensors.take_linear("actor.log_sigma"))
+    heads = join(tensors.take_linear("actor.mu"), tensors.take_linear("actor.log_sigma"))
     layers = tensors.chain([*tensors.take_layers("actor.trunk."), heads], "actor")
     observation_dim, _, outputs = networks.widths(layers)
     statistics = _statistics(tensors, observation_dim)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from o3f.adapters import networks
-from o3f.adapters.networks import joined
+from o3f.adapters.networks import join
 from o3f.adapters.tensors import Linear, Tensors, flat
 from o3f.algorithms.agent import Agent
 from o3f.errors import ConfigError, require
@@ -54,7 +54,7 @@ def read_d3rlpy(tensors: Tensors) -> Agent:
         layers = tensors.chain([*hidden, tensors.take_linear("policy._fc")], "policy")
         policy, action_dim = networks.deterministic(layers, statistics), layers[-1].bias.numel()
     elif tensors.has("policy._logstd."):
-        heads = joined(tensors.take_linear("policy._mu"), tensors.take_linear("policy._logstd"))
+        heads = join(tensors.take_linear("policy._mu"), tensors.take_linear("policy._logstd"))
         layers = tensors.chain([*hidden, heads], "policy")
         policy, action_dim = (
             networks.tanh_gaussian(layers, bounds=(-20.0, 2.0), statistics=statistics),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torchrl.modules import ProbabilisticActor
 
 from o3f.adapters.networks import policy_network
 from o3f.algorithms.agent import Agent
-from o3f.errors import ConfigError, optional, require
+from o3f.errors import ConfigError, first_lines, optional, require
 from o3f.modules import (
     EnsembleQValue,
     Normaliser,
@@ -84,8 +85,8 @@ def read_own(tensors: Mapping[str, Tensor], header: str, origin: str) -> Agent:
             policy = _policy(parts["policy"], found)
             critic = _critic(parts["critic"], policy.spec["action"].shape[-1]) if parts["critic"] else None
             value = _value(parts["value"]) if parts["value"] else None
-    except (IndexError, KeyError, RuntimeError, TypeError) as error:
-        raise ConfigError(f"{origin} is no agent that save_agent wrote: {error}") from error
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{origin} is no agent that save_agent wrote: {first_lines(error)}") from error
     temperature = float(tensors["temperature"]) if "temperature" in tensors else None
     return Agent(policy.eval(), critic, value, temperature, origin)
 
@@ -131,7 +132,9 @@ def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _policy(state: dict[str, Tensor], found: dict[str, Any]) -> ProbabilisticActor:
-    low, high = found["log_std_bounds"]
+    low, high = (float(bound) for bound in found["log_std_bounds"])
+    if not -math.inf < low < high < math.inf:
+        raise TypeError(f"log_std_bounds must be two ascending numbers, found {[low, high]}")
     name = {"tanh_gaussian": "network", "gaussian": "mean"}[found["kind"]]
     layers = _part(state, name)
     inputs, hidden, outputs = _widths(layers)

@@ -123,7 +123,7 @@ def widths(layers: Sequence[Linear]) -> tuple[int, list[int], int]:
     return layers[0].weight.shape[1], outputs[:-1], outputs[-1]
 
 
-def joined(first: Linear, second: Linear) -> Linear:
+def join(first: Linear, second: Linear) -> Linear:
     """Return one layer that gives the outputs of both."""
     if first.weight.shape != second.weight.shape:
         raise ConfigError(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 from o3f.adapters import networks
-from o3f.adapters.networks import joined
+from o3f.adapters.networks import join
 from o3f.adapters.tensors import Linear, Tensors
 from o3f.algorithms.agent import Agent
 from o3f.errors import require
@@ -34,7 +34,7 @@ def read_rlkit(tensors: Tensors) -> Agent:
         ConfigError: a tensor is missing, not known, or of another shape than the others imply.
     """
     hidden = _hidden(tensors, "policy")
-    heads = joined(tensors.take_linear("policy.last_fc"), tensors.take_linear("policy.last_fc_log_std"))
+    heads = join(tensors.take_linear("policy.last_fc"), tensors.take_linear("policy.last_fc_log_std"))
     layers = tensors.chain([*hidden, heads], "policy")
     observation_dim, _, outputs = networks.widths(layers)
     statistics = tensors.take_statistics("observation_mean", "observation_std", observation_dim)

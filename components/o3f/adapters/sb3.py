@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from o3f.adapters import networks
-from o3f.adapters.networks import joined
+from o3f.adapters.networks import join
 from o3f.adapters.tensors import Tensors, flat
 from o3f.algorithms.agent import Agent
 from o3f.errors import require
@@ -58,7 +58,7 @@ def read_sb3(tensors: Tensors) -> Agent:
         ConfigError: a tensor is missing, not known, or of another shape than the others imply.
     """
     if tensors.has("actor.latent_pi."):
-        heads = joined(tensors.take_linear("actor.mu"), tensors.take_linear("actor.log_std"))
+        heads = join(tensors.take_linear("actor.mu"), tensors.take_linear("actor.log_std"))
         layers = tensors.chain([*tensors.take_layers("actor.latent_pi."), heads], "actor")
         action_dim = len(heads.bias) // 2
     else:

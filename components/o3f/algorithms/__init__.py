@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,12 @@ from o3f.algorithms.bc import BCConfig, BCLearner
 from o3f.algorithms.cql import CQLConfig, CQLLearner
 from o3f.algorithms.iql import IQLConfig, IQLLearner
 from o3f.algorithms.lapo import LAPOConfig, LAPOLearner
-from o3f.algorithms.learner import Learner, read_config
+from o3f.algorithms.learner import Learner
 from o3f.algorithms.sac import SACConfig, SACLearner
 from o3f.errors import check_keys, require
 
 __all__ = [
+    "ALGORITHMS",
     "AWACConfig",
     "AWACLearner",
     "Agent",
@@ -36,14 +38,15 @@ __all__ = [
     "make_learner",
 ]
 
-_ALGORITHMS: dict[str, tuple[type[Any], type[Learner]]] = {
-    "awac": (AWACConfig, AWACLearner),
-    "bc": (BCConfig, BCLearner),
-    "cql": (CQLConfig, CQLLearner),
-    "iql": (IQLConfig, IQLLearner),
-    "lapo": (LAPOConfig, LAPOLearner),
-    "lapo_original": (LAPOConfig, LAPOLearner),  # a name of its own for the run folder
-    "sac": (SACConfig, SACLearner),
+#: Every learner by the name that ``algorithm.name`` gives it.
+ALGORITHMS: dict[str, type[Learner]] = {
+    "awac": AWACLearner,
+    "bc": BCLearner,
+    "cql": CQLLearner,
+    "iql": IQLLearner,
+    "lapo": LAPOLearner,
+    "lapo_original": LAPOLearner,  # a name of its own for the run folder
+    "sac": SACLearner,
 }
 
 
@@ -58,7 +61,7 @@ def make_learner(
     """Build the learner of an algorithm.
 
     Args:
-        name: ``"awac"``, ``"bc"``, ``"cql"``, ``"iql"``, ``"lapo"`` or ``"sac"``.
+        name: one of :data:`ALGORITHMS`.
         observation_dim: length of the flat observation.
         action_dim: length of the action.
         config: hyper-parameters, the fields of :class:`IQLConfig`, :class:`SACConfig`, ...; those not given
@@ -76,14 +79,15 @@ def make_learner(
         2
     """
     kind: Any = learner_type(name)
-    read = read_config(_ALGORITHMS[name][0], name, config)
-    takes = [other for other, (_, each) in _ALGORITHMS.items() if each.accepts_agent]
+    check_keys(config, [field.name for field in dataclasses.fields(kind.config_type)], f"algorithm {name}")
+    takes = [other for other, each in ALGORITHMS.items() if each.accepts_agent]
     require(
         agent is None or kind.accepts_agent,
         f"algorithm={name} has networks of its own and cannot start from {agent.origin if agent else None}: use"
         f" {', '.join(takes[:-1])} or {takes[-1]}.",
     )
-    learner: Learner = kind(observation_dim, action_dim, read, device, *([agent] if agent else []))
+    settings = kind.config_type(**config)
+    learner: Learner = kind(observation_dim, action_dim, settings, device, *([agent] if agent else []))
     return learner
 
 
@@ -97,5 +101,5 @@ def learner_type(name: str) -> type[Learner]:
         >>> learner_type("sac").squashed
         True
     """
-    check_keys([name], _ALGORITHMS, "algorithm")
-    return _ALGORITHMS[name][1]
+    check_keys([name], ALGORITHMS, "algorithm")
+    return ALGORITHMS[name]

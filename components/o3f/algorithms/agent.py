@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
+
+from o3f.modules import EnsembleQValue
+
 
 @dataclass(frozen=True)
 class Agent:
@@ -24,6 +28,29 @@ class Agent:
     value: Any = None
     temperature: float | None = None
     origin: str = "networks"
+
+
+def make_critics(
+    observation_dim: int, action_dim: int, config: Any, device: torch.device | str | None
+) -> EnsembleQValue:
+    """Draw the critics of a learner's configuration.
+
+    Args:
+        observation_dim: O.
+        action_dim: A.
+        config: with ``hidden_sizes``, ``num_critics``, ``layer_norm``, ``init`` and ``normalise``.
+        device: of the critics.
+    """
+    return EnsembleQValue(
+        observation_dim,
+        action_dim,
+        config.num_critics,
+        tuple(config.hidden_sizes),
+        layer_norm=config.layer_norm,
+        init=config.init,
+        normalise=config.normalise,
+        device=device,
+    )
 
 
 def fill_missing(drawn: Agent, given: Agent | None) -> Agent:

@@ -38,6 +38,8 @@ class BCConfig(IQLConfig):
 class BCLearner(IQLLearner):
     """IQL's, without a temperature that a schedule could move away from 0."""
 
+    config_type = BCConfig
+
     @property
     def coefficients(self) -> dict[str, Tensor]:
         """Those a schedule may change."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ class GuardedAdam(Adam):
 
     def __init__(self, params: Iterable[Any], lr: float, *, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
+        self._rates: list[Tensor] = []  # of the groups, on the device, for a compiled step
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -50,6 +51,9 @@ class GuardedAdam(Adam):
             unusable: 0-d, on the Parameters' device: 1.0 leaves everything as it is, 0.0 does not.
         """
         remaining = iter(gradients)
+        if torch.compiler.is_compiling():
+            self._descend_traced(remaining, unusable)
+            return
         for group in self.param_groups:
             states = [self.state[parameter] or self._begin(parameter) for parameter in group["params"]]
             steps = [state["step"] for state in states]
@@ -76,6 +80,41 @@ class GuardedAdam(Adam):
             self.left_out = self.left_out + unusable
             self.in_a_row = (self.in_a_row + 1.0) * unusable
 
+    def prepare_traced(self) -> None:
+        """Before a compiled step: make what it changes exist as tensors, and give it the present learning rates."""
+        if not isinstance(self.left_out, Tensor) or not self._rates:
+            for parameter in self.parameters:
+                _ = self.state[parameter] or self._begin(parameter)
+            device = self.parameters[0].device
+            self.left_out, self.in_a_row = (
+                torch.as_tensor(count, dtype=torch.float32, device=device) for count in (self.left_out, self.in_a_row)
+            )
+            self._rates = [torch.zeros((), dtype=torch.float64, device=device) for _ in self.param_groups]
+        for rate, group in zip(self._rates, self.param_groups, strict=True):
+            rate.fill_(group["lr"] * self.rate_scale)
+
+    def _descend_traced(self, gradients: Iterator[Tensor], unusable: Tensor | None) -> None:
+        """The same step, written in operations that a compiler fuses with those around it."""
+        for group, rate in zip(self.param_groups, self._rates, strict=True):
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                state, gradient = self.state[parameter], next(gradients)
+                if group["weight_decay"]:
+                    gradient = gradient + group["weight_decay"] * parameter
+                step = state["step"] + 1.0
+                size = (rate / (1.0 - beta1 ** step.double())).to(gradient.dtype)
+                correction = (1.0 - beta2 ** step.double()).sqrt().to(gradient.dtype)
+                mean = state["exp_avg"].lerp(gradient, 1.0 - beta1)
+                square = beta2 * state["exp_avg_sq"] + (1.0 - beta2) * gradient * gradient
+                moved = parameter - size * mean / (square.sqrt() / correction + group["eps"])
+                new = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+                for name, value in new.items():
+                    _overwrite(state[name], value, unusable)
+                _overwrite(parameter, moved, unusable)
+        if unusable is not None and isinstance(self.left_out, Tensor) and isinstance(self.in_a_row, Tensor):
+            self.left_out.add_(unusable)  # in place: a compiler may lose what is assigned to an optimiser
+            self.in_a_row.add_(1.0).mul_(unusable)
+
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state and the counts."""
         counts = {"left_out": float(self.left_out), "in_a_row": float(self.in_a_row), "rate_scale": self.rate_scale}
@@ -95,6 +134,13 @@ class GuardedAdam(Adam):
         }
         self.state[parameter] = state
         return state
+
+
+def _overwrite(old: Tensor, new: Tensor, unusable: Tensor | None) -> None:
+    """Write ``new`` into ``old``, or nothing where ``unusable`` is 1.0."""
+    value = new if unusable is None else torch.where(unusable == 0.0, new, old)
+    # Compiled, torch 2.13 loses what is written into a float64 number, though not into a view of it.
+    (old.view(1) if old.ndim == 0 else old).copy_(value)
 
 
 def minimise(loss: Tensor, *optimisers: GuardedAdam) -> Tensor:

@@ -10,11 +10,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, fill_missing
+from o3f.algorithms.agent import Agent, fill_missing, make_critics
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner
-from o3f.errors import require
-from o3f.modules import EnsembleQValue, gaussian_policy, value_network
+from o3f.algorithms.learner import Learner, critic_metrics, detached
+from o3f.modules import gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
 from o3f.objectives.functional import Aggregation, weight_metrics
@@ -41,8 +40,8 @@ class IQLConfig:
         init: of every layer, ``"orthogonal"`` (the original's) or ``"default"`` (torch's).
         actor_decay_steps: updates over which the actor's rate falls to 0 on a cosine; None keeps it
             constant (as the original does in fine-tuning).
-        compile: evaluate the losses by ``torch.compile``: half a minute at the start of a process, then faster.
-            Needs a C++ compiler on a CPU, and an update that draws nothing: no dropout, no subset.
+        compile: take each gradient step as one compiled graph: half a minute at the start of a process (seconds where
+            its cache is warm), then faster. Needs a C++ compiler on a CPU.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -67,10 +66,6 @@ class IQLConfig:
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
         check_ranges(vars(self))
-        require(
-            not self.compile or (self.actor_dropout == 0 and self.aggregation != "subset"),
-            "compile=true needs an update that draws nothing: actor_dropout=0 and aggregation=min or mean.",
-        )
 
 
 class IQLLearner(Learner):
@@ -88,6 +83,7 @@ class IQLLearner(Learner):
         agent: networks to take, on that device, instead of those drawn by ``config``.
     """
 
+    config_type = IQLConfig
     needs_value = True
 
     def __init__(
@@ -110,16 +106,7 @@ class IQLLearner(Learner):
             normalise=config.normalise,
             device=device,
         )
-        critic = EnsembleQValue(
-            observation_dim,
-            action_dim,
-            config.num_critics,
-            sizes,
-            layer_norm=config.layer_norm,
-            init=config.init,
-            normalise=config.normalise,
-            device=device,
-        )
+        critic = make_critics(observation_dim, action_dim, config, device)
         value = value_network(observation_dim, sizes, init=config.init, normalise=config.normalise, device=device)
         networks = fill_missing(Agent(policy, critic, value), agent)
         self.policy, self.critic = networks.policy, networks.critic
@@ -140,8 +127,7 @@ class IQLLearner(Learner):
             "value": GuardedAdam(self.loss.value_network.parameters(), lr=rate),
             "rest": GuardedAdam(groups, lr=rate),
         }
-        self._value_part = torch.compile(self._value_losses) if config.compile else self._value_losses
-        self._rest_part = torch.compile(self._rest_losses) if config.compile else self._rest_losses
+        self._take_step = self._make_step(self._step)
         self.policy.eval()
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
@@ -151,40 +137,30 @@ class IQLLearner(Learner):
         if dropout:
             self.policy.train()
         for batch in batches:
-            metrics = self._step(batch)
+            next_value = None if self.next_value is None else self.next_value(batch)
+            self._set_actor_rate()
+            metrics = self._take_step(batch, next_value)
+            self.updates += 1
         if dropout:
             self.policy.eval()
         return self._metrics(metrics) if report and metrics else {}
 
-    def _step(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        target_q, loss_value, metrics = self._value_part(batch)
+    def _step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
+        target_q = self.loss.target_qvalue(batch)
+        loss_value, value_info = self.loss.value_loss(batch, target_q)
         minimise(loss_value, self.optimisers["value"])
 
-        next_value = None if self.next_value is None else self.next_value(batch)
-        loss_actor, loss_critic, rest = self._rest_part(batch, target_q, next_value)
-        total = loss_actor + loss_critic
-        if self.actor_term is not None:
-            total = total + self.actor_term(batch)
-        self._set_actor_rate()
-        minimise(total, self.optimisers["rest"])
-
-        self.loss.update_targets(self.config.tau)
-        self.updates += 1
-        losses = {"loss/value": loss_value, "loss/actor": loss_actor, "loss/critic": loss_critic}
-        return {**losses, **metrics, **rest}
-
-    def _value_losses(self, batch: TensorDictBase) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        target_q = self.loss.target_qvalue(batch)
-        loss_value, info = self.loss.value_loss(batch, target_q)
-        return target_q, loss_value, info
-
-    def _rest_losses(
-        self, batch: TensorDictBase, target_q: Tensor, next_value: Tensor | None
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         value, own_next_value = self.loss.state_values(batch)
         loss_actor, actor_info = self.loss.actor_loss(batch, target_q, value)
         loss_critic, critic_info = self.loss.qvalue_loss(batch, own_next_value if next_value is None else next_value)
-        return loss_actor, loss_critic, {**actor_info, **critic_info}
+        total = loss_actor + loss_critic
+        if self.actor_term is not None:
+            total = total + self.actor_term(batch)
+        minimise(total, self.optimisers["rest"])
+
+        self.loss.update_targets(self.config.tau)
+        losses = {"loss/value": loss_value, "loss/actor": loss_actor, "loss/critic": loss_critic}
+        return {**detached(losses), **value_info, **actor_info, **critic_info}
 
     def _set_actor_rate(self) -> None:
         # Set at every update, so that a decayed rate in a loaded state does not outlive the decay.
@@ -197,10 +173,9 @@ class IQLLearner(Learner):
     def _metrics(self, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
         advantage, q = metrics["advantage"], metrics["state_action_value"]
         return {
-            **{name: metrics[name].detach() for name in ("loss/value", "loss/actor", "loss/critic")},
+            **{name: metrics[name] for name in ("loss/value", "loss/actor", "loss/critic")},
             "value/mean": metrics["state_value"].mean(),
-            "critic/mean": q.mean(),
-            "critic/std": q.std(-1, correction=0).mean(),
+            **critic_metrics(q),
             "advantage/mean": advantage.mean(),
             **weight_metrics(advantage, self.loss.temperature),
         }

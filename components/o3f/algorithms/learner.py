@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from o3f.algorithms.compiled_step import CompiledStep, Step
 from o3f.algorithms.guarded_adam import GuardedAdam
-from o3f.errors import check_keys
 from o3f.objectives.functional import Aggregation
 
-Config = TypeVar("Config")
 BatchFunction: TypeAlias = Callable[[TensorDictBase], Tensor]
+
+
+def critic_metrics(values: Tensor) -> dict[str, Tensor]:
+    """What is logged of the critics' values ``[*B, m]``: their mean, and how much they disagree."""
+    return {"critic/mean": values.mean(), "critic/std": values.std(-1, correction=0).mean()}
 
 
 class Learner(ABC):
     """Networks, losses and optimisers of one algorithm.
 
     The same :meth:`update` serves offline and online training: only the batches change, never the objective.
-    A subclass sets :attr:`policy`, :attr:`critic`, :attr:`loss` and :attr:`optimisers`, and writes
-    :meth:`update`.
+    A subclass names its :attr:`config_type`, sets :attr:`policy`, :attr:`critic`, :attr:`loss` and
+    :attr:`optimisers`, and writes :meth:`update`. ``make_learner`` builds it as
+    ``Subclass(observation_dim, action_dim, config, device)``, with the user's :class:`Agent` as a fifth argument
+    where there is one.
     """
+
+    config_type: ClassVar[type[Any]]
+    """The dataclass of its hyper-parameters."""
 
     squashed: ClassVar[bool] = False
     """Whether its policy is a Gaussian squashed by a tanh."""
@@ -39,6 +47,9 @@ class Learner(ABC):
 
     starts_from: ClassVar[Collection[str]] = frozenset()
     """Algorithms beside itself whose pre-trained state it can start from, by ``start_from``."""
+
+    draws_targets: ClassVar[bool] = False
+    """Whether it can begin with fresh target critics beside an agent of the user's own, by ``draw_targets``."""
 
     shared_keys: ClassVar[Sequence[str]] = ()
     """Hyper-parameters that it then shares with the other algorithm."""
@@ -75,7 +86,7 @@ class Learner(ABC):
     @property
     def target_rule(self) -> tuple[Aggregation, int]:
         """How one value is made of the target critics, and how many of them a ``"subset"`` has."""
-        return self.config.aggregation, self.config.subset_size
+        return self.loss.aggregation, self.loss.subset_size
 
     @property
     def coefficients(self) -> dict[str, Tensor]:
@@ -104,6 +115,24 @@ class Learner(ABC):
             report: return 0-d tensors on the last one; without, nothing is spent on them and none is returned.
         """
 
+    def start_from(self, state: Mapping[str, Any], *, copy_targets: bool, copy_optimisers: bool) -> None:
+        """Take over the ``state_dict()`` of an algorithm in :attr:`starts_from`; one that has any writes this."""
+        raise NotImplementedError
+
+    def draw_targets(self) -> None:
+        """Draw the target critics anew; one with :attr:`draws_targets` writes this."""
+        raise NotImplementedError
+
+    def _make_step(self, step: Step) -> Step:
+        """Return a method that takes one gradient step, compiled where the configuration asks for it.
+
+        An :attr:`actor_term` is evaluated without: optimistic selection is no part of the graph.
+        """
+        if not self.config.compile:
+            return step
+        compiled = CompiledStep(step, self.optimisers)
+        return lambda *inputs: (compiled if self.actor_term is None else step)(*inputs)
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that a learner of the same configuration needs to continue exactly as this one."""
         optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
@@ -117,13 +146,6 @@ class Learner(ABC):
         self.updates = int(state_dict["updates"])
 
 
-def read_config(config_type: type[Config], name: str, options: Mapping[str, Any]) -> Config:
-    """Build an algorithm's configuration, a dataclass, from a mapping.
-
-    Raises:
-        ConfigError: for a name the dataclass does not have (the message has the nearest ones), or a value
-            out of its range.
-    """
-    known = [field.name for field in dataclasses.fields(config_type)]  # type: ignore[arg-type]
-    check_keys(options, known, f"algorithm {name}")
-    return config_type(**options)
+def detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values without their graphs, which a step has consumed."""
+    return {name: value.detach() for name, value in values.items()}

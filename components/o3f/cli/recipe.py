@@ -16,7 +16,6 @@ writes nothing: no ``outputs`` folder, no log. Exit codes stand in :mod:`o3f.err
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import ctypes
 import functools
@@ -25,7 +24,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,9 +38,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import o3f.cli.assets  # noqa: F401  (registers the resolver ${asset:NAME})
-from o3f.cli.messages import exit_code, explain_overrides, report
+from o3f.cli.keys import Keys, keys_of
+from o3f.cli.messages import end_output, exit_code, explain_overrides, report
 from o3f.cli.sweeps import Command, SweepFolder, missing_launcher, outcomes, report_sweep, run_job, stoppable
-from o3f.errors import ConfigError, check_keys, require, require_range
+from o3f.errors import ConfigError, O3FError, check_device, check_keys, require, require_range
+from o3f.runs.files import scratch_folder
 
 __all__ = ["check_keys", "recipe", "require", "require_range"]
 
@@ -73,19 +73,21 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
         @functools.wraps(function)
         def main(config: DictConfig | None = None) -> None:
             if config is not None:
-                _run(function, config)
+                _run(function, config, keys_of(folder, config_name))
             else:
-                sys.exit(_command(function, folder, config_name))
+                sys.exit(end_output(_command(function, folder, config_name)))
 
         return main
 
     return decorate
 
 
-def _run(function: Function, config: DictConfig) -> None:
+def _run(function: Function, config: DictConfig, keys: Keys | None) -> None:
     logging.getLogger("torchrl").setLevel(logging.WARNING)
     config = copy.deepcopy(config)
     try:
+        if keys is not None:
+            keys.check(config)
         missing = sorted(OmegaConf.missing_keys(config))
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
@@ -97,6 +99,8 @@ def _run(function: Function, config: DictConfig) -> None:
     if "precision" in config:
         check_keys([config.precision], PRECISIONS, "precision")
         torch.set_float32_matmul_precision(config.precision)
+    if config.get("device") is not None:
+        check_device(config.device)
     expand_home(config)
     function(config)
 
@@ -115,16 +119,19 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     """Run the command line; return the exit code."""
     # Hydra's grammar has no ~ in a value, and shells leave it alone after an equals sign.
     sys.argv[1:] = [re.sub(r"(?<=[=,\[])~(?=/)", str(Path.home()), each) for each in sys.argv[1:]]
+    # argparse takes options before or after all overrides, not in between.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda each: each not in ("-m", "--multirun"))
     failures: list[Exception] = []
+    keys = keys_of(folder, config_name)
     command = Command(tuple(sys.argv[1:]), os.getpid())
 
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_job(functools.partial(_run, function), config, command)
+            run_job(functools.partial(_run, function, keys=keys), config, command)
             return
         try:
-            _run(function, config)
+            _run(function, config, keys)
         except Exception as error:
             report(error)
             failures.append(error)
@@ -134,16 +141,18 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     keep_freed_memory()
     SweepFolder.path = None
     code = 0
-    with tempfile.TemporaryDirectory(prefix="o3f-") as scratch:
-        _quiet_hydra(scratch)
+    with scratch_folder("o3f-hydra") as scratch:
+        _quiet_hydra(str(scratch))
         try:
-            with stoppable() if {"-m", "--multirun"} & set(sys.argv) else contextlib.nullcontext():
+            with stoppable():
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
         except KeyboardInterrupt as stopped:
             print(str(stopped) or "interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
             return getattr(stopped, "exit_code", 130)
         except Exception as error:
-            code = report(error, missing_launcher(sys.argv[1:]) or explain_overrides(sys.argv[1:], folder, config_name))
+            told = isinstance(error, O3FError)
+            why = missing_launcher(sys.argv[1:]) or explain_overrides(sys.argv[1:], folder, config_name)
+            code = report(error, None if told else why)
         if SweepFolder.path is not None:
             return report_sweep(outcomes(SweepFolder.path)) or code
     return exit_code(failures[0]) if failures else code

@@ -24,7 +24,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from o3f.cli.messages import exit_code, report, words
-from o3f.errors import Stopped
+from o3f.errors import Stopped, require
 from o3f.runs.files import read_json, write_text
 from o3f.runs.identity import plain, run_path
 
@@ -106,9 +106,15 @@ def run_job(job: Callable[[DictConfig], object], config: DictConfig, command: Co
         command: that started the sweep.
 
     Raises:
+        ConfigError: the job asks for another launcher than the one that started it.
         Stopped: by a signal, in the process of the command.
     """
     hydra = HydraConfig.get()
+    require(
+        SweepFolder.path in (None, Path(hydra.sweep.dir)),
+        f"launcher={hydra.runtime.choices.get('launcher')} comes from a file that is chosen for each run by itself"
+        f" ({command.swept(hydra.overrides.task)}), after the sweep was launched: name it on the command line, too.",
+    )
     stem, elsewhere = Path(hydra.sweep.dir, str(hydra.job.num)), os.getpid() != command.process
     outcome = Outcome(int(hydra.job.num), command.swept(hydra.overrides.task), _folder(config))
     outcome.log = f"{stem}.log" if elsewhere else ""
@@ -191,11 +197,14 @@ def printing_to(file: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the launcher takes its processes along."""
+    """Turn SIGTERM into an exception, so that what is at hand is put in order, and launchers take processes along.
+
+    A training run has an answer of its own, :class:`~o3f.cli.signals.StopSignals`.
+    """
 
     def stop(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        raise Stopped(f"the sweep was stopped by {name}; the same command goes on with what is missing.", number)
+        raise Stopped(f"stopped by {name}; the same command goes on with what is missing.", number)
 
     if threading.current_thread() is not threading.main_thread():
         yield

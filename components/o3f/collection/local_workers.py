@@ -10,10 +10,7 @@ import contextlib
 import copy
 import itertools
 import multiprocessing
-import shutil
 import signal
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +22,7 @@ from o3f.collection.noting import raise_noted
 from o3f.collection.steps import Settings
 from o3f.collection.watchdog import Watchdog
 from o3f.collection.worker_env import WorkersLost, collector_options, worker_envs
+from o3f.runs.files import scratch_folder
 
 START = 300.0
 """Seconds that the processes have to start."""
@@ -64,7 +62,8 @@ class LocalWorkers:
         self._actor, self._acting = actor, copy.deepcopy(actor).cpu().share_memory()
         self._threads = torch.get_num_threads()  # TorchRL sets others for this process, too
         self._before = set(multiprocessing.active_children())
-        self._notes = Path(tempfile.mkdtemp(prefix="o3f-workers-"))
+        self._scratch = contextlib.ExitStack()
+        self._notes = self._scratch.enter_context(scratch_folder("o3f-workers"))
         self._watchdog = Watchdog(self._kill)
         self._collector: Any = None
         try:
@@ -117,7 +116,7 @@ class LocalWorkers:
             self._collector.shutdown()
         self._kill()
         torch.set_num_threads(self._threads)
-        shutil.rmtree(self._notes, ignore_errors=True)
+        self._scratch.close()
 
     def _ended(self) -> str:
         """Which worker has ended, the one that began if known: TorchRL ends the others, and closes some."""

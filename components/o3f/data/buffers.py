@@ -9,8 +9,19 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorStorage
 
+from o3f.data.info import DatasetInfo
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter, select_rows
 from o3f.data.rows import allocate_rows
+
+
+class RowsBuffer(ReplayBuffer):
+    """TorchRL's buffer, knowing the dataset that it holds.
+
+    Attributes:
+        dataset_info: what was recorded about the dataset, None where the rows were not read from one.
+    """
+
+    dataset_info: DatasetInfo | None = None
 
 
 def make_buffer(
@@ -20,7 +31,7 @@ def make_buffer(
     online_fraction: float | None = None,
     batch_size: int = 256,
     generator: torch.Generator | None = None,
-) -> ReplayBuffer:
+) -> RowsBuffer:
     """Make a replay buffer from a copy of dataset rows and room for online ones.
 
     Args:
@@ -59,7 +70,7 @@ def buffer_over(
     online_fraction: float | None = None,
     batch_size: int = 256,
     generator: torch.Generator | None = None,
-) -> ReplayBuffer:
+) -> RowsBuffer:
     """Like :func:`make_buffer`, over rows that are there already and are not copied.
 
     Args:
@@ -148,8 +159,8 @@ def _assemble(
     online_fraction: float | None,
     batch_size: int,
     generator: torch.Generator | None,
-) -> ReplayBuffer:
-    return ReplayBuffer(
+) -> RowsBuffer:
+    return RowsBuffer(
         storage=storage,
         sampler=OfflineOnlineSampler(num_offline, online_fraction),
         writer=OnlineWriter(num_offline),

@@ -11,7 +11,7 @@ import torch
 from torchrl.data import ReplayBuffer
 
 from o3f.data.array_files import Format, open_file
-from o3f.data.buffers import buffer_over
+from o3f.data.buffers import RowsBuffer, buffer_over
 from o3f.data.info import DatasetInfo
 from o3f.data.kitchen import Rewards
 from o3f.data.minari_store import Recorded, open_dataset
@@ -85,7 +85,7 @@ def load_rows(
         batch_size=batch_size,
         generator=generator,
     )
-    buffer.dataset_info = info  # pyright: ignore[reportAttributeAccessIssue]
+    buffer.dataset_info = info
     return buffer
 
 
@@ -107,10 +107,9 @@ def dataset_info(buffer: ReplayBuffer) -> DatasetInfo:
     Raises:
         ValueError: if the buffer holds no dataset.
     """
-    info = getattr(buffer, "dataset_info", None)
-    if not isinstance(info, DatasetInfo):
+    if not isinstance(buffer, RowsBuffer) or buffer.dataset_info is None:
         raise ValueError("This buffer was not made by load_minari or load_file, so it has no dataset_info.")
-    return info
+    return buffer.dataset_info
 
 
 def load_minari(

@@ -103,13 +103,22 @@ class OfflineOnlineSampler(RandomSampler):
             raise RuntimeError("The buffer is empty: nothing to sample. Load a dataset or collect transitions first.")
         if self.online_fraction is None or self.num_offline in (0, stored):
             return self._draw(0, stored, batch_size), {}
-        # The small term undoes rounding such as 100 * 0.29 = 28.999...
-        num_online = int(batch_size * self.online_fraction + 1e-6)
-        offline = self._draw(0, self.num_offline, batch_size - num_online)
-        return torch.cat([offline, self._draw(self.num_offline, stored, num_online)]), {}
+        count = num_online(batch_size, self.online_fraction)
+        offline = self._draw(0, self.num_offline, batch_size - count)
+        return torch.cat([offline, self._draw(self.num_offline, stored, count)]), {}
 
     def _draw(self, low: int, high: int, count: int) -> Tensor:
         return torch.randint(low, high, (count,), generator=self._rng)
+
+
+def num_online(batch_size: int, online_fraction: float) -> int:
+    """Return how many rows of a batch are online ones: the share of it, rounded down.
+
+    Examples:
+        >>> num_online(100, 0.29), num_online(16, 0.05)
+        (29, 0)
+    """
+    return int(batch_size * online_fraction + 1e-6)  # the small term undoes rounding: 100 * 0.29 is 28.999...
 
 
 def select_rows(data: TensorDictBase) -> TensorDictBase:

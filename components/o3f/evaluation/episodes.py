@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f.envs import EnvConfig, episode_seed, make_raw_env
+from o3f.envs import EnvConfig, episode_seed
 from o3f.envs.wrappers import FlatObservation
-from o3f.errors import ActionError, EvaluationError
+from o3f.evaluation.playing import act, isolated, own_env, with_place
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,7 +62,7 @@ def evaluate(
     for all of them; where there cannot be so many environments, in as many as there can. Episode ``k`` resets
     with ``episode_seed(seed, k)``: the same seed means the same episodes. Dropout is off, and everything drawn
     comes from streams seeded here; the training's are put back afterwards, those that the policy's modules own
-    included (:func:`isolated`).
+    included (:func:`~o3f.evaluation.playing.isolated`).
 
     Args:
         policy: reads ``observation`` ``[E, O]`` and writes ``action`` ``[E, A]`` in [-1, 1]. The entry
@@ -100,97 +96,6 @@ def evaluate(
             for player, action in zip(players, actions, strict=True):
                 player.step(action)
     return Evaluation(record.returns, record.lengths, record.successes if record.judged else None)
-
-
-def act(
-    policy: TensorDictModuleBase, observations: npt.NDArray[np.float32], is_init: Sequence[bool]
-) -> npt.NDArray[np.float32]:
-    """Call a policy on observations ``[E, O]``; returns its actions ``[E, A]``.
-
-    Args:
-        policy: on any device.
-        observations: one a row.
-        is_init: whether each is the first of its episode, ``[E]``.
-    """
-    device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
-    entries = {"observation": torch.from_numpy(observations), "is_init": torch.tensor(is_init)[:, None]}
-    with torch.no_grad():
-        actions = policy(TensorDict(entries, [len(observations)], device=device))["action"]
-    return np.asarray(actions.cpu(), dtype=np.float32)
-
-
-@contextlib.contextmanager
-def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
-    """Seed every random stream for the block and put it back afterwards; modules are in evaluation mode.
-
-    Covers Python's, NumPy's and torch's global streams, the ``torch.Generator`` objects that modules of the
-    policy hold, and what else those modules remember: buffers and attributes.
-
-    Args:
-        policy: the module about to be called.
-        seed: for all the streams.
-    """
-    modules = list(policy.modules())
-    generators = [v for module in modules for v in vars(module).values() if isinstance(v, torch.Generator)]
-    saved_generators = [(generator, generator.get_state()) for generator in generators]
-    saved_buffers = [(buffer, buffer.clone()) for buffer in policy.buffers()]
-    saved_attributes = [(module, dict(vars(module))) for module in modules]
-    saved_python, saved_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = range(torch.cuda.device_count())
-    try:
-        with torch.random.fork_rng(devices):
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            torch.manual_seed(seed)
-            for generator in generators:
-                generator.manual_seed(seed)
-            policy.eval()
-            yield
-    finally:
-        random.setstate(saved_python)
-        np.random.set_state(saved_numpy)  # noqa: NPY002
-        for generator, state in saved_generators:
-            generator.set_state(state)
-        for buffer, value in saved_buffers:
-            buffer.copy_(value)
-        for module, attributes in saved_attributes:
-            vars(module).clear()
-            vars(module).update(attributes)
-
-
-@contextlib.contextmanager
-def with_place(place: str) -> Iterator[None]:
-    """Name the place in what an environment raises, and tell its failures from the policy's.
-
-    Raises:
-        ActionError: the policy gave an action that no environment may receive.
-        EvaluationError: anything else.
-    """
-    try:
-        yield
-    except Exception as error:
-        kind = ActionError if isinstance(error, ActionError) else EvaluationError
-        raise kind(f"Evaluation stopped {place}: {told(error)}") from error
-
-
-def told(error: BaseException) -> str:
-    """Return what an error says; of one that says nothing or little, such as a bare assertion, its kind and place."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{error} ({type(error).__name__} in {where.name}, {where.filename}:{where.lineno})".lstrip()
-
-
-def own_env(config: EnvConfig) -> FlatObservation:
-    """Make an environment for an evaluation.
-
-    Raises:
-        EvaluationError: it cannot be made, though nothing is wrong with the configuration.
-    """
-    try:
-        return FlatObservation(make_raw_env(config), config.observation_keys)
-    except (ValueError, KeyError, ImportError):
-        raise  # a mistake in the configuration
-    except Exception as error:
-        raise EvaluationError(f"The environment for an evaluation could not be made: {told(error)}") from error
 
 
 class _Record:

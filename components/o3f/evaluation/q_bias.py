@@ -16,7 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.data import RewardRule
 from o3f.envs import EnvConfig, episode_seed
 from o3f.envs.wrappers import FlatObservation
-from o3f.evaluation.episodes import act, isolated, own_env, with_place
+from o3f.evaluation.playing import isolated, own_env, play, with_place
 
 Floats = npt.NDArray[np.float64]
 
@@ -144,18 +144,11 @@ def counted_steps(length: int, terminated: bool, discount: float) -> int:
 def _play(policy: TensorDictModuleBase, env: FlatObservation, seed: int, rule: RewardRule) -> Trajectory:
     with with_place("at the start of an episode"):
         observation, _ = env.reset(seed=seed)
-    observations, actions = [], []
-    rewards: list[float] = []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        action = act(policy, observation[None], [not rewards])[0]
-        observations.append(observation)
-        actions.append(action)
-        with with_place(f"at step {len(rewards)} of an episode"):
-            observation, reward, terminated, truncated, _ = env.step(action)
-        rewards.append(float(reward))
-    raw = torch.tensor(rewards, dtype=torch.float64)
-    return Trajectory(np.stack(observations), np.stack(actions), rule.of_episode(raw).numpy(), terminated)
+    steps = list(play(policy, env, observation))
+    raw = torch.tensor([step.reward for step in steps], dtype=torch.float64)
+    observations = np.stack([step.observation for step in steps])
+    actions = np.stack([step.action for step in steps])
+    return Trajectory(observations, actions, rule.of_episode(raw).numpy(), steps[-1].terminated)
 
 
 @torch.no_grad()

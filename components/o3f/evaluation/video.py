@@ -14,7 +14,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.envs.wrappers import FlatObservation
-from o3f.evaluation.episodes import act, isolated
+from o3f.evaluation.playing import isolated, play
 
 
 def record_video(
@@ -67,9 +67,5 @@ def _film(policy: TensorDictModuleBase, config: EnvConfig, path: Path, seed: int
         with contextlib.closing(imageio_ffmpeg.write_frames(path, frame.shape[1::-1], fps=fps)) as film:
             film.send(None)
             film.send(np.ascontiguousarray(frame))
-            done, is_init = False, True
-            while not done:
-                (action,) = act(policy, observation[None], [is_init])
-                observation, _, terminated, truncated, _ = env.step(action)
+            for _ in play(policy, env, observation):
                 film.send(np.ascontiguousarray(env.render()))
-                done, is_init = terminated or truncated, False

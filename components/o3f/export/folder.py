@@ -46,6 +46,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
         staged.mkdir()
         yield staged
         for file in staged.iterdir():
+            file.chmod(0o644)  # some writers make theirs private, others do not
             fsync(file)
         fsync(staged)
         if target.exists():

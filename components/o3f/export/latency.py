@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType
 
 from o3f.export.optimistic import OptimisticProgram
-from o3f.export.parity import Program, acted
+from o3f.export.parity import Program, act_on
 from o3f.export.programs import PolicyProgram
 
 
@@ -30,7 +30,7 @@ def latencies(
     return {
         name: decision_latency(lambda: loaded(observation, **inputs)),
         "the run's optimistic actor" if explores else "the run's policy": decision_latency(
-            lambda: acted(actor, observation, kind)
+            lambda: act_on(actor, observation, kind)
         ),
     }
 

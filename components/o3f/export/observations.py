@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import warnings
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
@@ -13,7 +15,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.algorithms import Learner
 from o3f.envs import make_gym_env
-from o3f.evaluation.episodes import act, isolated
+from o3f.evaluation.playing import isolated, play
 from o3f.training import build
 
 ROWS = 1_000
@@ -48,14 +50,9 @@ def _from_dataset(trained: DictConfig) -> tuple[Tensor, str]:
 def _from_environment(trained: DictConfig, learner: Learner) -> Tensor:
     env = make_gym_env(build.env_config(trained), seed=trained.evaluation.seed)
     sample = set_exploration_type(ExplorationType.RANDOM)
-    met = []
+    met: list[npt.NDArray[np.float32]] = []
     with contextlib.closing(env), isolated(learner.policy, trained.evaluation.seed), sample:
-        observation, done = np.zeros(0, np.float32), True
-        for _ in range(STEPS):
-            if done:
-                observation, _ = env.reset()
-            met.append(observation)
-            action = act(learner.policy, observation[None], [done])[0]
-            observation, _, terminated, truncated, _ = env.step(action)
-            done = terminated or truncated
+        while len(met) < STEPS:
+            steps = itertools.islice(play(learner.policy, env, env.reset()[0]), STEPS - len(met))  # it may never end
+            met += [step.observation for step in steps]
     return torch.from_numpy(np.stack(met))

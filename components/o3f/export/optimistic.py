@@ -82,7 +82,7 @@ class OptimisticProgram(PolicyProgram):
         """
         assert noise is not None
         base = self.policy(observation, policy_noise)
-        candidates = self._limited(self._candidates(observation, base, noise), base, previous)
+        candidates = self._limit(self._candidates(observation, base, noise), base, previous)
         states = observation.unsqueeze(-2).expand(*candidates.shape[:-1], -1)
         values = self.critics.values(torch.cat([states, candidates], -1))
         scores = values.mean(-1) + self.omega * values.std(-1, correction=0)
@@ -110,7 +110,7 @@ class OptimisticProgram(PolicyProgram):
         decoded: Tensor = self.policy.decode(states, latent.clamp(-self.max_latent, self.max_latent))
         return decoded.clamp(self.low, self.high)
 
-    def _limited(self, candidates: Tensor, base: Tensor, previous: Tensor | None) -> Tensor:
+    def _limit(self, candidates: Tensor, base: Tensor, previous: Tensor | None) -> Tensor:
         if self.max_displacement is not None:
             base = base.clamp(self.low, self.high).unsqueeze(-2)
             candidates = candidates.clamp(base - self.max_displacement, base + self.max_displacement)

@@ -57,7 +57,7 @@ def check_parity(
 
 def policy_difference(loaded: Program, program: PolicyProgram, policy: Any, observations: Tensor) -> float:
     """Return the largest difference to the policy, for all observations at once and for three of them alone."""
-    expected = acted(policy, observations, ExplorationType.DETERMINISTIC)
+    expected = act_on(policy, observations, ExplorationType.DETERMINISTIC)
     unlimited = {} if program.max_change is None else {"previous": torch.full_like(expected, torch.nan)}
     differences = [_difference(program, loaded(observations, **unlimited), expected)]
     for row in range(min(3, len(observations))):
@@ -85,7 +85,7 @@ def optimistic_difference(
     for step in range(2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + step)
-            expected = acted(actor, observations, ExplorationType.RANDOM, is_init=step == 0)
+            expected = act_on(actor, observations, ExplorationType.RANDOM, is_init=step == 0)
             torch.manual_seed(seed + step)  # the actor's order: first the policy's sample, then the candidates
             drawn: dict[str, Tensor] = {
                 name: torch.randn_like(inputs[name]) for name in ("policy_noise", "noise") if name in inputs
@@ -101,7 +101,7 @@ def optimistic_difference(
     return float(torch.cat(differences).max()), ties
 
 
-def acted(policy: TensorDictModuleBase, observations: Tensor, exploration: Any, is_init: bool = True) -> Tensor:
+def act_on(policy: TensorDictModuleBase, observations: Tensor, exploration: Any, is_init: bool = True) -> Tensor:
     """Return a policy's actions ``[B, A]`` in [-1, 1], under an exploration type and in evaluation mode."""
     first = torch.full((len(observations), 1), is_init)
     step = TensorDict({"observation": observations, "is_init": first}, [len(observations)])

@@ -50,7 +50,7 @@ def agents(runs: Sequence[PlannedRun]) -> list[Agent]:
 def pretrained_folder(run: PlannedRun) -> Path | None:
     """Return the folder of the pre-training that a finished run began with, None where it is not to be found."""
     content = read_json(run.path / "env.json").get("dataset_hash")
-    for done in sorted(Path(run.config.runs).glob(f"pretrained-*/*-offline/seed{run.seed}/done.json")):
+    for done in sorted(Path(run.config.runs).glob(f"*/*-offline/seed{run.seed}/done.json")):
         same_data = read_json(done.parent / "env.json").get("dataset_hash") == content
         if same_data and f"{pretraining_key(read_settings(done.parent / 'config.yaml'))}-{run.seed}" == run.pretraining:
             return done.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -13,8 +13,18 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
-from o3f.modules.calls import acted
+from o3f.modules.calls import call_policy
 from o3f.modules.candidates import Centre, Spread
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A module that writes candidates and says around which action of the policy they lie; another takes a sample.
+
+    With ``centre="sample_per_candidate"`` it says how many they are, too, in ``num_candidates``.
+    """
+
+    centre: Centre
 
 
 class Bounds(TypedDict):
@@ -42,23 +52,23 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             object.__setattr__(part, "training", True)
 
 
-def base_action(
-    policy: Any,
-    tensordict: TensorDictBase,
-    centre: Centre,
-    num_candidates: int,
-    action_key: NestedKey,
-) -> Tensor:
+def centre_of(sampler: Any) -> Centre:
+    """Which action of the policy a module puts its candidates around, see :class:`Sampler`."""
+    return sampler.centre if isinstance(sampler, Sampler) else "sample"
+
+
+def base_action(policy: Any, tensordict: TensorDictBase, sampler: Any, action_key: NestedKey) -> Tensor:
     """Action(s) of the policy to put candidates around: ``[*B, A]``, or ``[*B, N, A]`` of one each."""
+    centre = centre_of(sampler)
     if centre == "sample_per_candidate" and exploring():
         if not hasattr(policy, "get_dist"):
             raise ValueError("centre='sample_per_candidate' needs a policy with get_dist, a ProbabilisticActor.")
-        samples: Tensor = policy.get_dist(tensordict).sample((num_candidates,))
+        samples: Tensor = policy.get_dist(tensordict).sample((sampler.num_candidates,))
         return samples.movedim(0, -2)
     with set_exploration_type(ExplorationType.DETERMINISTIC) if centre == "mean" else nullcontext():
-        action = acted(policy, tensordict, action_key)
+        action = call_policy(policy, tensordict, action_key)
     if centre == "sample_per_candidate":
-        return action.unsqueeze(-2).expand(*action.shape[:-1], num_candidates, -1)
+        return action.unsqueeze(-2).expand(*action.shape[:-1], sampler.num_candidates, -1)
     return action
 
 

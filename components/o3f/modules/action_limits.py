@@ -10,6 +10,8 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
+from o3f.modules.acting import centre_of
+from o3f.modules.candidates import Centre
 from o3f.modules.keys import key_list
 from o3f.modules.selectors import Argmax
 
@@ -89,14 +91,15 @@ class ActionLimits(TensorDictModuleBase):
         self._previous: Tensor | None = None
 
     @property
-    def centre(self) -> Any:
+    def centre(self) -> Centre:
         """The sampler's, which the actor asks for."""
-        return getattr(self.sampler, "centre", "sample")
+        return centre_of(self.sampler)
 
     @property
     def num_candidates(self) -> int:
         """The sampler's, which the actor asks for."""
-        return int(getattr(self.sampler, "num_candidates", 1))
+        sampler: Any = self.sampler
+        return int(sampler.num_candidates)
 
     @property
     def low(self) -> Tensor:

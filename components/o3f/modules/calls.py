@@ -30,19 +30,19 @@ def outputs(network: Any, tensordict: Entries) -> tuple[Tensor, ...]:
         tensordict: a batch ``[*B]``, or a mapping with tensors of the same batch shape.
     """
     if not _is_plain(network):
-        written = network(_selected(network, tensordict))
+        written = network(_select_inputs(network, tensordict))
         return tuple(written.get(key) for key in network.out_keys)
     result: Any = network.module(*(tensordict[key] for key in network.in_keys))
     return result if isinstance(result, tuple) else (result,)
 
 
-def written(network: Any, tensordict: Entries, key: NestedKey) -> Tensor:
+def output(network: Any, tensordict: Entries, key: NestedKey) -> Tensor:
     """The entry ``key`` of what ``network`` would write."""
     value: Tensor = outputs(network, tensordict)[network.out_keys.index(key)]
     return value
 
 
-def replaced(network: Any, tensordict: TensorDictBase, key: NestedKey, value: Tensor) -> dict[NestedKey, Tensor]:
+def replace_entry(network: Any, tensordict: TensorDictBase, key: NestedKey, value: Tensor) -> dict[NestedKey, Tensor]:
     """The inputs of ``network``, with ``value`` under ``key`` instead of the batch's own.
 
     A value of shape ``[*B, K, ...]`` makes ``[*B, K]`` the batch shape of all inputs.
@@ -66,7 +66,7 @@ def critic_values(network: Any, tensordict: Entries, key: NestedKey, members: Te
         inputs = torch.cat([tensordict[name] for name in network.in_keys], -1)
         of_members: Tensor = network.values(inputs, members)
         return of_members
-    values: Tensor = network(_selected(network, tensordict)).get(key)
+    values: Tensor = network(_select_inputs(network, tensordict)).get(key)
     return values if members is None else values.index_select(-1, members)
 
 
@@ -78,13 +78,13 @@ def takes_tensors(critic: Any) -> bool:
 def distribution(actor: Any, tensordict: Entries) -> Any:
     """The distribution of a probabilistic policy's actions."""
     if (parts := _parts(actor)) is None:
-        return actor.get_dist(_selected(actor, tensordict))
+        return actor.get_dist(_select_inputs(actor, tensordict))
     network, last = parts
     written = dict(zip(network.out_keys, outputs(network, tensordict), strict=True))
     return last.get_dist(written)
 
 
-def sampled(actor: Any, tensordict: TensorDictBase, key: NestedKey) -> tuple[Any, Tensor]:
+def sample_action(actor: Any, tensordict: TensorDictBase, key: NestedKey) -> tuple[Any, Tensor]:
     """The distribution of a probabilistic policy's actions and what it acts, from one evaluation of its network.
 
     Args:
@@ -93,7 +93,7 @@ def sampled(actor: Any, tensordict: TensorDictBase, key: NestedKey) -> tuple[Any
         key: the action's entry; without gradients.
     """
     if (parts := _parts(actor)) is None:
-        selected = _selected(actor, tensordict)
+        selected = _select_inputs(actor, tensordict)
         return actor.get_dist(selected), actor(selected.copy()).get(key).detach()
     network, last = parts
     written = dict(zip(network.out_keys, outputs(network, tensordict), strict=True))
@@ -102,7 +102,7 @@ def sampled(actor: Any, tensordict: TensorDictBase, key: NestedKey) -> tuple[Any
     return last.get_dist(written), action
 
 
-def acted(policy: Any, tensordict: TensorDictBase, key: NestedKey) -> Tensor:
+def call_policy(policy: Any, tensordict: TensorDictBase, key: NestedKey) -> Tensor:
     """The action of a policy of any kind; all that the policy writes is in ``tensordict`` then."""
     if (parts := _parts(policy)) is None:
         action: Tensor = policy(tensordict).get(key)
@@ -125,6 +125,7 @@ def _parts(actor: Any) -> tuple[Any, Any] | None:
 
 def _is_plain(network: Any) -> bool:
     """Whether a call of the network is a call of its module on the tensors of its ``in_keys``, and no more."""
+    # The exact class: a subclass may do anything in its call. Hooks would be left out without a word.
     exact = type(network) in (TensorDictModule, TensorModule) and network.inplace is True
     return exact and not (network._kwargs or network.method or network.method_kwargs or _hooked(network))
 
@@ -133,7 +134,7 @@ def _hooked(network: Any) -> bool:
     return bool(network._forward_hooks or network._forward_pre_hooks)
 
 
-def _selected(network: Any, tensordict: Entries) -> TensorDictBase:
+def _select_inputs(network: Any, tensordict: Entries) -> TensorDictBase:
     """The network's inputs in a TensorDict of its own."""
     if isinstance(tensordict, TensorDictBase):
         return tensordict.select(*network.in_keys)
@@ -166,7 +167,7 @@ def candidate_values(
 
     def values(part: TensorDictBase, actions: Tensor) -> Tensor:
         if takes_tensors(critic):
-            return critic_values(critic, replaced(critic, part, action_key, actions), value_key)
+            return critic_values(critic, replace_entry(critic, part, action_key, actions), value_key)
         inputs = part.unsqueeze(-1).expand(actions.shape[:-1]).set(action_key, actions)
         written: Tensor = critic(inputs).get(value_key)
         return written
@@ -174,6 +175,7 @@ def candidate_values(
     *batch, count, size = candidates.shape
     if candidates.shape[:-1].numel() <= chunk_size:
         return values(states, candidates)
+    # Whole states together where they fit into a chunk, else the candidates of one state in several chunks.
     rows, columns = max(1, chunk_size // count), min(count, chunk_size)
     chunks = [
         torch.cat([values(part, actions) for actions in torch.split(some, columns, dim=1)], dim=1)

@@ -9,10 +9,10 @@ import torch
 from tensordict import NestedKey
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
-from torchrl.data import Bounded, Composite
 from torchrl.envs.utils import ExplorationType
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
+from o3f.modules.gaussian_actor import gaussian_actor
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
 from o3f.modules.tensor_module import TensorModule
@@ -141,14 +141,14 @@ def gaussian_policy(
         normaliser=Normaliser(observation_dim, [in_key], device) if normalise else None,
         device=device,
     )
-    bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
-    return ProbabilisticActor(
-        TensorModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
-        in_keys=["loc", "scale"],
-        out_keys=[action_key],
-        spec=Composite({action_key: bounds}),
+    return gaussian_actor(
+        network,
+        action_dim,
+        IndependentNormal,
+        in_key=in_key,
+        action_key=action_key,
+        device=device,
         safe=True,
-        distribution_class=IndependentNormal,
         default_interaction_type=ExplorationType.RANDOM,
     )
 

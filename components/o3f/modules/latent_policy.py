@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor
-from torchrl.data import Bounded, Composite, TensorSpec
+from torchrl.data import Bounded, TensorSpec
 
 from o3f.modules.acting import action_bounds, spec_of
 from o3f.modules.keys import key_list
@@ -54,8 +54,8 @@ class LatentPolicy(TensorDictModuleBase):
         self.actor = actor
         self.decoder = decoder
         (self.action_key,) = key_list(decoder.out_keys[-1:])
-        self._spec = spec_of(None, spec, self.action_key)
-        bounds = action_bounds(self._spec, self.action_key)
+        self.spec = spec_of(None, spec, self.action_key)
+        bounds = action_bounds(self.spec, self.action_key)
         if bounds is None:
             raise ValueError("LatentPolicy needs the action's bounded spec, got None: its decoder is not bounded.")
         self.register_buffer("low", bounds["low"].clone())
@@ -63,11 +63,6 @@ class LatentPolicy(TensorDictModuleBase):
         states = [key for key in decoder.in_keys if key not in actor.out_keys]
         self.in_keys = key_list([*actor.in_keys, *states])
         self.out_keys = key_list([*actor.out_keys, self.action_key])
-
-    @property
-    def spec(self) -> Composite | None:
-        """The spec of the action."""
-        return self._spec
 
     @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

@@ -10,7 +10,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
-from torchrl.data import Composite, TensorSpec
+from torchrl.data import TensorSpec
 
 from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
 from o3f.modules.candidates import GaussianCandidates
@@ -56,7 +56,7 @@ class GaussianNoiseActor(TensorDictModuleBase):
         (self.action_key,) = key_list([action_key])
         if self.action_key not in policy.out_keys:
             raise ValueError(f"The policy must write {action_key!r}, but its out_keys are {policy.out_keys}.")
-        self._spec = spec_of(policy, spec, self.action_key)
+        self.spec = spec_of(policy, spec, self.action_key)
         self.policy = policy
         self.sampler = GaussianCandidates(
             1,
@@ -66,7 +66,7 @@ class GaussianNoiseActor(TensorDictModuleBase):
             generator=generator,
             action_key=action_key,
         )
-        settle_bounds(self.sampler, self._spec, self.action_key)
+        settle_bounds(self.sampler, self.spec, self.action_key)
         self.in_keys = key_list(policy.in_keys)
         self.out_keys = [self.action_key]
 
@@ -90,11 +90,6 @@ class GaussianNoiseActor(TensorDictModuleBase):
         """
         return cls(policy, matched_sigma(sigma, num_candidates, action_dim), **kwargs)
 
-    @property
-    def spec(self) -> Composite | None:
-        """The spec of the action: the one given, or the policy's own; None if neither is bounded."""
-        return self._spec
-
     @dispatch(auto_batch_size=False)
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -103,7 +98,7 @@ class GaussianNoiseActor(TensorDictModuleBase):
         with evaluating(self):
             if not exploring():
                 return tensordict.set(self.action_key, self.policy(private).get(self.action_key))
-            action = base_action(self.policy, private, self.sampler.centre, 1, self.action_key)
+            action = base_action(self.policy, private, self.sampler, self.action_key)
             candidates = self.sampler(private.set(self.action_key, action)).get("candidates")
         return tensordict.set(self.action_key, candidates.squeeze(-2))
 

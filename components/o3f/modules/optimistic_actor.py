@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
-from torchrl.data import Composite, TensorSpec
+from torchrl.data import TensorSpec
 
 from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
 from o3f.modules.calls import candidate_values
@@ -52,7 +51,8 @@ class OptimisticActor(TensorDictModuleBase):
         sigma: spread of the candidates, by default 0.2 (the paper's for locomotion; elsewhere it uses 0.05).
         omega: weight of the critics' disagreement, by default 0.0 (the paper's).
         sampler: replaces :class:`~o3f.modules.GaussianCandidates`. Bounds it was given (``low``, ``high``) hold; one
-            made without bounds takes those of the spec.
+            made without bounds takes those of the spec. Its ``centre``, if it has one, says around which action of the
+            policy candidates lie (with ``"sample_per_candidate"``, ``num_candidates`` how many); else around a sample.
         scorer: replaces :class:`~o3f.modules.UpperConfidenceBound`.
         selector: replaces :class:`~o3f.modules.Argmax`.
         spec: the action's spec, whose bounds clip the candidates. By default the policy's own, its attribute ``spec``
@@ -108,7 +108,7 @@ class OptimisticActor(TensorDictModuleBase):
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
         (self.action_key,) = key_list([action_key])
-        self._spec = spec_of(policy, spec, self.action_key)
+        self.spec = spec_of(policy, spec, self.action_key)
         if sampler is None:
             sampler = GaussianCandidates(
                 100 if num_candidates is None else num_candidates,
@@ -116,7 +116,7 @@ class OptimisticActor(TensorDictModuleBase):
                 generator=generator,
                 action_key=action_key,
             )
-        settle_bounds(sampler, self._spec, self.action_key)
+        settle_bounds(sampler, self.spec, self.action_key)
         self.policy = policy
         self.critic = critic
         self.sampler = sampler
@@ -152,11 +152,6 @@ class OptimisticActor(TensorDictModuleBase):
         self.in_keys = key_list([*self.policy.in_keys, *needed])
         self.out_keys = key_list([self.action_key, *(diagnostics if self.return_candidates else [])])
 
-    @property
-    def spec(self) -> Composite | None:
-        """The spec of the action: the one given, or the policy's own; None if neither is bounded."""
-        return self._spec
-
     @dispatch(auto_batch_size=False)
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -171,9 +166,7 @@ class OptimisticActor(TensorDictModuleBase):
         return tensordict
 
     def _explore(self, private: TensorDictBase) -> TensorDictBase:
-        centre: Any = getattr(self.sampler, "centre", "sample")
-        count: int = getattr(self.sampler, "num_candidates", 1)
-        action = base_action(self.policy, private, centre, count, self.action_key)
+        action = base_action(self.policy, private, self.sampler, self.action_key)
         candidates = self.sampler(private.set(self.action_key, action)).get("candidates")
         chosen: TensorDictBase = self.selector(self._score(private, candidates))
         return chosen

@@ -58,6 +58,7 @@ class _Layers(torch.autograd.Function):
         weights, biases = parameters[:count], parameters[count:]
         networks, rows = len(weights[0]), len(inputs)
         hidden = [inputs.new_empty(networks, rows, weight.shape[-1]) for weight in weights]
+        # One network's weights and a few rows stay in the processor's cache through all of its layers.
         for network in range(networks):
             for start in range(0, rows, ROWS):
                 current = inputs[start : start + ROWS]
@@ -65,13 +66,14 @@ class _Layers(torch.autograd.Function):
                     written = hidden[layer][network, start : start + ROWS]
                     torch.addmm(bias[network], current, weight[network], out=written)
                     current = written.relu_() if layer < count - 1 else written
+        # The ReLU's outputs are enough for its gradient: what was below 0 is 0. The last layer has none.
         ctx.save_for_backward(inputs, *parameters, *hidden[:-1])
         return hidden[-1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        count = len(ctx.saved_tensors) // 3
+        count = len(ctx.saved_tensors) // 3  # saved: the inputs, L weights, L biases, L - 1 hidden layers
         inputs, *parameters = ctx.saved_tensors[: 2 * count + 1]
         weights, hidden = parameters[:count], ctx.saved_tensors[2 * count + 1 :]
         if torch.is_grad_enabled():  # create_graph=True: this gradient will be differentiated, too
@@ -98,6 +100,7 @@ class _Layers(torch.autograd.Function):
 
 def _through(gradient: Tensor, weight: Tensor, below: Tensor) -> Tensor:
     """The gradient ``[B, in]`` below a linear layer and the ReLU that gave ``below`` ``[B, in]``."""
+    # A product with one column is a multiplication, which is faster; the mask of the ReLU is applied in place.
     result = gradient * weight.t() if weight.shape[-1] == 1 else gradient @ weight.t()
     torch.ops.aten.threshold_backward.grad_input(result, below, 0, grad_input=result)
     return result

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from tensordict import NestedKey
 from torch import Tensor, nn
-from torchrl.data import Bounded, Composite
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
+from o3f.modules.gaussian_actor import gaussian_actor
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
-from o3f.modules.tensor_module import TensorModule
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 
@@ -103,11 +102,4 @@ def tanh_gaussian_policy(
         normaliser=Normaliser(observation_dim, [in_key], device) if normalise else None,
         device=device,
     )
-    bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
-    return ProbabilisticActor(
-        TensorModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),
-        in_keys=["loc", "scale"],
-        out_keys=[action_key],
-        spec=Composite({action_key: bounds}),
-        distribution_class=TanhNormal,
-    )
+    return gaussian_actor(network, action_dim, TanhNormal, in_key=in_key, action_key=action_key, device=device)

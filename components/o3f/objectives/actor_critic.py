@@ -14,7 +14,7 @@ from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
-from o3f.modules.calls import critic_values, distribution, replaced
+from o3f.modules.calls import critic_values, distribution, replace_entry
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
@@ -65,11 +65,15 @@ class ActorCriticLoss(BoundLoss):
         done: NestedKey = "done"
         terminated: NestedKey = "terminated"
 
+    target_actor = False
+    """Whether a subclass has a target policy, too, ``target_actor_network``."""
+
     tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
     default_keys = _AcceptedKeys
 
     actor_network: ProbabilisticTensorDictSequential
     actor_network_params: TensorDictParams
+    target_actor_network: Any
     target_actor_network_params: TensorDictParams
     qvalue_network: Critics
     qvalue_network_params: TensorDictParams
@@ -100,7 +104,7 @@ class ActorCriticLoss(BoundLoss):
         self.subset_size = subset_size
         self.reduction = reduction or "mean"
         self.subset_source = NoiseSource(generator)
-        self._add_network("actor_network", actor_network)
+        self._add_network("actor_network", actor_network, target=self.target_actor)
         frozen = [*actor_network.parameters()] if separate_losses else []
         self._add_network("qvalue_network", critic, frozen=frozen, target=True)
         self._adopt_key("action", getattr(actor_network, "dist_sample_keys", ()))
@@ -133,10 +137,10 @@ class ActorCriticLoss(BoundLoss):
         members: Tensor | None = None,
     ) -> Tensor:
         """Values ``[*B, m]`` of ``action`` ``[*B, A]``, ``[*B, K, m]`` of ``[*B, K, A]``, or of the batch's own."""
-        inputs = tensordict if action is None else replaced(network, tensordict, self.tensor_keys.action, action)
+        inputs = tensordict if action is None else replace_entry(network, tensordict, self.tensor_keys.action, action)
         return critic_values(network, inputs, self.tensor_keys.state_action_value, members)
 
-    def _aggregated(self, network: Critics, tensordict: TensorDictBase, action: Tensor) -> Tensor:
+    def _aggregate(self, network: Critics, tensordict: TensorDictBase, action: Tensor) -> Tensor:
         """One value out of the m critics of ``network``, ``[*B]`` or ``[*B, K]``; only those drawn are evaluated."""
         if self.aggregation != "subset":
             return aggregate_critics(self._qvalues(network, tensordict, action), self.aggregation)
@@ -160,7 +164,7 @@ class ActorCriticLoss(BoundLoss):
         """
         values = self._qvalues(self.qvalue_network, tensordict)
         loss, info = self._td_losses(tensordict, values, next_value)
-        return self._reduced(loss, tensordict), info
+        return self._reduce(loss, tensordict), info
 
     def _td_losses(
         self, tensordict: TensorDictBase, values: Tensor, next_value: Tensor | None

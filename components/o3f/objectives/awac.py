@@ -18,9 +18,10 @@ from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, d
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f.modules.calls import sampled
+from o3f.modules.calls import sample_action
 from o3f.objectives.actor_critic import ActorCriticLoss, Critics
 from o3f.objectives.functional import Weighting, awac_weights
+from o3f.objectives.ranges import check_ranges
 
 
 class AWACLoss(ActorCriticLoss):
@@ -69,8 +70,7 @@ class AWACLoss(ActorCriticLoss):
     ) -> None:
         super().__init__(actor_network, qvalue_network, **kwargs)
         self.out_keys = ["loss_actor", "loss_qvalue"]
-        if not lam > 0:
-            raise ValueError(f"lam is {lam}; expected a positive number.")
+        check_ranges({"lam": float(lam)})
         awac_weights(torch.zeros(1), lam, weighting)  # an unknown weighting fails here
         self.weighting: Weighting = weighting
         self.register_coeff_buffer("lam", float(lam), device=self._default_device)
@@ -83,7 +83,7 @@ class AWACLoss(ActorCriticLoss):
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
         """Aggregated value ``[*B]`` of one sampled action in s', by the target critics."""
         following = tensordict["next"]
-        return self._aggregated(self.target_qvalue_network, following, self._sample(following))
+        return self._aggregate(self.target_qvalue_network, following, self._sample(following))
 
     @torch.no_grad()
     def advantage(self, tensordict: TensorDictBase, drawn: Tensor | None = None) -> Tensor:
@@ -95,7 +95,7 @@ class AWACLoss(ActorCriticLoss):
         """
         drawn = self._sample(tensordict) if drawn is None else drawn
         action = torch.stack([tensordict.get(self.tensor_keys.action), drawn], -2)
-        value, baseline = self._aggregated(self.qvalue_network, tensordict, action).unbind(-1)
+        value, baseline = self._aggregate(self.qvalue_network, tensordict, action).unbind(-1)
         return value - baseline
 
     def actor_loss(
@@ -112,7 +112,7 @@ class AWACLoss(ActorCriticLoss):
         """
         if advantage is None:
             with set_exploration_type(ExplorationType.RANDOM):
-                policy, drawn = sampled(self.actor_network, tensordict, self.tensor_keys.action)
+                policy, drawn = sample_action(self.actor_network, tensordict, self.tensor_keys.action)
             advantage = self.advantage(tensordict, drawn)
         else:
             policy = self._distribution(tensordict)
@@ -124,7 +124,7 @@ class AWACLoss(ActorCriticLoss):
             )
         weights = awac_weights(advantage, self.lam, self.weighting, self._valid(tensordict, advantage))
         loss = -weights * log_prob
-        return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
+        return self._reduce(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
 
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -135,4 +135,4 @@ class AWACLoss(ActorCriticLoss):
         loss_qvalue, info = self.qvalue_loss(tensordict)
         loss_actor, _ = self.actor_loss(tensordict)
         tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
-        return self._joined(tensordict, {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue}, {})
+        return self._collect_output(tensordict, {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue}, {})

@@ -46,13 +46,16 @@ class BoundLoss(LossModule):
         module: Any = network
         self.convert_to_functional(module, name, create_target_params=target, compare_against=constants)
         if not set(constants).isdisjoint(network.parameters()):
-            self._join(name, deepcopy(network))  # only in this copy are the layers it shares constants
-        if target:
+            # The layers it shares stay trainable where they are the other network's: only in this copy are they
+            # constants.
+            self._join(name, deepcopy(network))
+        if target:  # a module of its own, so that calling it never touches the trained one
             self._join(f"target_{name}", deepcopy(network))
 
     def _join(self, name: str, module: nn.Module) -> None:
         """Let ``module`` hold the tensors of ``{name}_params`` and be this loss's ``name``."""
         params: Any = self._modules[f"{name}_params"]
+        # Not for the time of a call, as TorchRL does, but for good: the module's tensors are those of `params`.
         params.to_module(module, preserve_module_state=False)
         for part in module.modules():
             if isinstance(part, TensorDictParams):
@@ -109,6 +112,7 @@ class BoundLoss(LossModule):
         """A network with parameters that are constants: gradients flow through to its inputs alone."""
         params: Any = self._modules[f"{name}_params"]
         network: Any = self.__dict__[name]
+        # `data` shares the memory but asks for no gradient; the Parameters are back in their places afterwards.
         with params.data.to_module(network, preserve_module_state=False):
             yield network
 
@@ -182,7 +186,9 @@ class BoundLoss(LossModule):
                 mask = found if mask is None else mask & found
         return mask
 
-    def _joined(self, tensordict: TensorDictBase, losses: dict[str, Tensor], metrics: dict[str, Tensor]) -> TensorDict:
+    def _collect_output(
+        self, tensordict: TensorDictBase, losses: dict[str, Tensor], metrics: dict[str, Tensor]
+    ) -> TensorDict:
         """Losses and ``metrics`` (of each element, or one for all) as the loss's output.
 
         Without a reduction the metrics are told of each element, too, unless ``scalar_output_mode`` says otherwise, as
@@ -202,7 +208,7 @@ class BoundLoss(LossModule):
     def _make_vmap(self) -> None:
         """Nothing: there is no vmap to make anew, ``set_vmap_randomness`` has nothing to change."""
 
-    def _reduced(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
+    def _reduce(self, loss: Tensor, tensordict: TensorDictBase) -> Tensor:
         """Reduce the elements' losses ``[*B]``, weighted by ``priority_weight`` if the batch has it."""
         keys: Any = self.tensor_keys
         # TorchRL's own look-up of the weights fails for a nested key.

@@ -27,6 +27,7 @@ from o3f.modules.acting import action_bounds, spec_of, warn_of_bounds
 from o3f.modules.keys import key_list
 from o3f.objectives.actor_critic import Critics
 from o3f.objectives.functional import Lagrange, conservative_gap, weighted_gap
+from o3f.objectives.ranges import check_ranges
 from o3f.objectives.sac import SACLoss
 
 Backup: TypeAlias = Literal["deterministic", "sample"]
@@ -91,10 +92,11 @@ class CQLLoss(SACLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(actor_network, qvalue_network, entropy_backup=entropy_backup, **kwargs)
-        if conservative_weight < 0:
-            raise ValueError(f"conservative_weight is {conservative_weight}; expected at least 0.")
-        if num_random < 1:
-            raise ValueError(f"num_random is {num_random}; expected at least 1.")
+        coefficients = {
+            "conservative_weight": float(conservative_weight),
+            "lagrange_threshold": float(lagrange_threshold),
+        }
+        check_ranges({**coefficients, "num_random": num_random})
         if gap_reduction not in get_args(GapReduction):
             raise ValueError(f"gap_reduction is {gap_reduction!r}; expected 'mean' or 'sum'.")
         if backup not in get_args(Backup):
@@ -108,8 +110,8 @@ class CQLLoss(SACLoss):
         self.backup: Backup = backup
         self._take_bounds()
         device = self._default_device
-        self.register_coeff_buffer("conservative_weight", float(conservative_weight), device=device)
-        self.register_coeff_buffer("lagrange_threshold", float(lagrange_threshold), device=device)
+        for name, value in coefficients.items():
+            self.register_coeff_buffer(name, value, device=device)
         if lagrange is not None:
             self.log_multiplier = nn.Parameter(torch.tensor(0.0, device=device))
             self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "loss_lagrange", "alpha", "entropy"]
@@ -152,7 +154,7 @@ class CQLLoss(SACLoss):
         following = tensordict.get("next")
         with set_exploration_type(ExplorationType.DETERMINISTIC):
             action = self._act(following)
-        return self._aggregated(self.target_qvalue_network, following, action)
+        return self._aggregate(self.target_qvalue_network, following, action)
 
     @torch.no_grad()
     def propose(self, tensordict: TensorDictBase) -> Proposals:
@@ -208,7 +210,7 @@ class CQLLoss(SACLoss):
         gap, values = self.evaluate_gap(tensordict) if evaluated is None else evaluated
         td_loss, info = self._td_losses(tensordict, values, next_value)
         loss = td_loss + self.multiplier.detach() * self._excess(gap)
-        return self._reduced(loss, tensordict), {**info, "gap": gap.detach()}
+        return self._reduce(loss, tensordict), {**info, "gap": gap.detach()}
 
     def lagrange_loss(self, tensordict: TensorDictBase, gap: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Raise α' while the gap exceeds its threshold, lower it while it does not.
@@ -226,7 +228,7 @@ class CQLLoss(SACLoss):
             with torch.no_grad():
                 gap = self.evaluate_gap(tensordict)[0]
         loss = -self.multiplier * self._excess(gap.detach())
-        return self._reduced(loss, tensordict), {"multiplier": self.multiplier.detach()}
+        return self._reduce(loss, tensordict), {"multiplier": self.multiplier.detach()}
 
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -246,4 +248,4 @@ class CQLLoss(SACLoss):
         }
         if self.lagrange is not None:
             losses["loss_lagrange"] = self.lagrange_loss(tensordict, info["gap"])[0]
-        return self._joined(tensordict, losses, {"alpha": self.alpha, "entropy": -log_prob.detach()})
+        return self._collect_output(tensordict, losses, {"alpha": self.alpha, "entropy": -log_prob.detach()})

@@ -22,7 +22,7 @@ from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
-from o3f.modules.calls import Entries, critic_values, distribution, written
+from o3f.modules.calls import Entries, critic_values, distribution, output
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
@@ -33,6 +33,7 @@ from o3f.objectives.functional import (
     draw_members,
     expectile_loss,
 )
+from o3f.objectives.ranges import check_ranges
 from o3f.objectives.torchrl_arguments import take_torchrl_arguments
 
 
@@ -139,10 +140,8 @@ class IQLLoss(BoundLoss):
         super().__init__()
         take_torchrl_arguments(self, torchrl)
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_value", "entropy"]
-        if not 0 < expectile < 1:
-            raise ValueError(f"expectile is {expectile}; expected a number between 0 and 1, both excluded.")
-        if temperature < 0:
-            raise ValueError(f"temperature is {temperature}; expected an inverse temperature of at least 0.")
+        coefficients = {"expectile": float(expectile), "temperature": float(temperature)}
+        check_ranges(coefficients)
         critic = critic_ensemble(qvalue_network, num_qvalue_nets, [actor_network, value_network])
         # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
@@ -157,8 +156,8 @@ class IQLLoss(BoundLoss):
         self._add_network("value_network", value_network, frozen=earlier)
         earlier += [*value_network.parameters()] if separate_losses else []
         self._add_network("qvalue_network", critic, frozen=earlier, target=True)
-        self.register_coeff_buffer("expectile", float(expectile), device=self._default_device)
-        self.register_coeff_buffer("temperature", float(temperature), device=self._default_device)
+        for name, value in coefficients.items():
+            self.register_coeff_buffer(name, value, device=self._default_device)
         self._adopt_key("action", getattr(actor_network, "dist_sample_keys", ()))
         self._adopt_key("value", value_network.out_keys)
         self._adopt_key("state_action_value", critic.out_keys)
@@ -175,7 +174,7 @@ class IQLLoss(BoundLoss):
         return now, [keys.reward, keys.done, keys.terminated, *self.value_network.in_keys]
 
     def _state_value(self, tensordict: Entries) -> Tensor:
-        return written(self.value_network, tensordict, self.tensor_keys.value).squeeze(-1)
+        return output(self.value_network, tensordict, self.tensor_keys.value).squeeze(-1)
 
     def _qvalues(
         self, network: EnsembleQValue | GenericEnsemble, tensordict: TensorDictBase, members: Tensor | None = None
@@ -205,7 +204,7 @@ class IQLLoss(BoundLoss):
         """Regress V(s) onto the expectile of ``target_q``, ``[*B]``, by default :meth:`target_qvalue`."""
         target_q = self.target_qvalue(tensordict) if target_q is None else target_q
         value = self._state_value(tensordict)
-        loss = self._reduced(expectile_loss(target_q - value, self.expectile), tensordict)
+        loss = self._reduce(expectile_loss(target_q - value, self.expectile), tensordict)
         return loss, {"state_value": value.detach()}
 
     def actor_loss(
@@ -229,7 +228,7 @@ class IQLLoss(BoundLoss):
                 f"{list(target_q.shape)}; expected one number per action, as of an Independent distribution."
             )
         loss = -advantage_weights(advantage, self.temperature) * log_prob
-        return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
+        return self._reduce(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
 
     def qvalue_loss(
         self, tensordict: TensorDictBase, next_value: Tensor | None = None
@@ -247,7 +246,7 @@ class IQLLoss(BoundLoss):
             target = self.value_estimator.value_estimate(tensordict, next_value=next_value.unsqueeze(-1))
         values = self._qvalues(self.qvalue_network, tensordict)
         target = target.expand_as(values)
-        loss = self._reduced(distance_loss(values, target, self.loss_function).sum(-1), tensordict)
+        loss = self._reduce(distance_loss(values, target, self.loss_function).sum(-1), tensordict)
         values = values.detach()
         return loss, {"td_error": (values - target).square(), "state_action_value": values}
 
@@ -265,4 +264,4 @@ class IQLLoss(BoundLoss):
         tensordict.set(self.tensor_keys.priority, qvalue_info["td_error"].amax(-1))
         tensordict.set(self.tensor_keys.log_prob, actor_info["log_prob"])
         losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_value": loss_value}
-        return self._joined(tensordict, losses, {"entropy": -actor_info["log_prob"]})
+        return self._collect_output(tensordict, losses, {"entropy": -actor_info["log_prob"]})

@@ -33,6 +33,7 @@ from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import divergence_from_normal, draw_members, mix_extremes, sign_weights
 from o3f.objectives.latent import LatentLoss
+from o3f.objectives.ranges import check_ranges
 from o3f.objectives.value_clamp import ClampMode, ValueClamp
 
 ActorAggregation = Literal["mean", "first"]
@@ -123,8 +124,11 @@ class LAPOLoss(LatentLoss):
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_vae", "loss_value"]
         if subset_size is not None:  # impossible settings fail here, not in the first step
             draw_members(critic.num_critics, subset_size, torch.Generator())
-        coefficients = {"min_weight": min_weight, "advantage_weight": advantage_weight, "kl_weight": kl_weight}
-        _check(coefficients, target_noise, target_noise_clip, actor_aggregation)
+        if actor_aggregation not in get_args(ActorAggregation):
+            raise ValueError(f"actor_aggregation is {actor_aggregation!r}; expected 'mean' or 'first'.")
+        given = {"min_weight": min_weight, "advantage_weight": advantage_weight, "kl_weight": kl_weight}
+        coefficients = {name: float(value) for name, value in given.items()}
+        check_ranges({**coefficients, "target_noise": target_noise, "target_noise_clip": target_noise_clip})
         self.subset_size = subset_size
         self.target_noise = target_noise
         self.target_noise_clip = target_noise_clip
@@ -134,7 +138,7 @@ class LAPOLoss(LatentLoss):
         self.noise = NoiseSource(generator)
         self.value_clamp = ValueClamp(value_clamp, value_bounds).to(self._default_device)
         for name, value in coefficients.items():
-            self.register_coeff_buffer(name, float(value), device=self._default_device)
+            self.register_coeff_buffer(name, value, device=self._default_device)
         self.make_value_estimator()
 
     @torch.no_grad()
@@ -183,7 +187,7 @@ class LAPOLoss(LatentLoss):
         values = self._qvalues(self.qvalue_network, tensordict)
         error = (values - target).square()
         info = {"td_error": error.detach(), "state_action_value": values.detach()}
-        return self._reduced(error.sum(-1), tensordict), info
+        return self._reduce(error.sum(-1), tensordict), info
 
     def value_loss(
         self, tensordict: TensorDictBase, target_action: Tensor | None = None
@@ -199,7 +203,7 @@ class LAPOLoss(LatentLoss):
             self.value_clamp.observe(reward, self._valid(tensordict, reward))
             target = self.value_clamp(unbounded, self.value_estimator.gamma)
         value = self._state_value(self.value_network, tensordict)
-        loss = self._reduced((value - target).square(), tensordict)
+        loss = self._reduce((value - target).square(), tensordict)
         return loss, {"state_value": value.detach(), "target_value": target, "clamped": target != unbounded}
 
     def vae_loss(
@@ -223,7 +227,7 @@ class LAPOLoss(LatentLoss):
         reconstruction = error.square().sum(-1)
         divergence = divergence_from_normal(mean, log_variance)
         weights = sign_weights(advantage, self.advantage_weight)
-        loss = self._reduced(weights * (reconstruction + self.kl_weight * divergence), tensordict)
+        loss = self._reduce(weights * (reconstruction + self.kl_weight * divergence), tensordict)
         info = {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
         return loss, {**info, "advantage": advantage}
 
@@ -239,7 +243,7 @@ class LAPOLoss(LatentLoss):
         members = first if self.actor_aggregation == "first" else None
         with self._constant("qvalue_network") as critics:
             values = self._qvalues(critics, tensordict, action, members)
-        return self._reduced(-values.mean(-1), tensordict), {"latent": latent.detach()}
+        return self._reduce(-values.mean(-1), tensordict), {"latent": latent.detach()}
 
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -253,15 +257,4 @@ class LAPOLoss(LatentLoss):
         loss_actor, _ = self.actor_loss(tensordict)
         tensordict.set(self.tensor_keys.priority, info["td_error"].amax(-1))
         losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, "loss_vae": loss_vae, "loss_value": loss_value}
-        return self._joined(tensordict, losses, {})
-
-
-def _check(coefficients: dict[str, float], noise: float, noise_clip: float, actor_aggregation: str) -> None:
-    for name, value in coefficients.items():
-        high = float("inf") if name == "kl_weight" else 1.0
-        if not 0 <= value <= high:
-            raise ValueError(f"{name} is {value}; expected a number from 0 to {high}.")
-    if noise < 0 or noise_clip < 0:
-        raise ValueError(f"target_noise is {noise} and target_noise_clip {noise_clip}; expected at least 0.")
-    if actor_aggregation not in get_args(ActorAggregation):
-        raise ValueError(f"actor_aggregation is {actor_aggregation!r}; expected 'mean' or 'first'.")
+        return self._collect_output(tensordict, losses, {})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
-from o3f.modules.calls import critic_values, replaced, written
+from o3f.modules.calls import critic_values, output, replace_entry
 from o3f.objectives.base import BoundLoss
 
 
@@ -105,14 +105,14 @@ class LatentLoss(BoundLoss):
         return now, [keys.reward, keys.done, keys.terminated, *acting]
 
     def _latent(self, network: TensorDictModule, tensordict: TensorDictBase) -> Tensor:
-        return written(network, tensordict, self.tensor_keys.latent)
+        return output(network, tensordict, self.tensor_keys.latent)
 
     def _decode(self, network: TensorDictModule, tensordict: TensorDictBase, latent: Tensor) -> Tensor:
-        inputs = replaced(network, tensordict, self.tensor_keys.latent, latent)
-        return written(network, inputs, self.tensor_keys.action)
+        inputs = replace_entry(network, tensordict, self.tensor_keys.latent, latent)
+        return output(network, inputs, self.tensor_keys.action)
 
     def _state_value(self, network: TensorDictModule, tensordict: TensorDictBase) -> Tensor:
-        return written(network, tensordict, self.tensor_keys.value).squeeze(-1)
+        return output(network, tensordict, self.tensor_keys.value).squeeze(-1)
 
     def _qvalues(
         self,
@@ -121,7 +121,7 @@ class LatentLoss(BoundLoss):
         action: Tensor | None = None,
         members: Tensor | None = None,
     ) -> Tensor:
-        inputs = tensordict if action is None else replaced(network, tensordict, self.tensor_keys.action, action)
+        inputs = tensordict if action is None else replace_entry(network, tensordict, self.tensor_keys.action, action)
         return critic_values(network, inputs, self.tensor_keys.state_action_value, members)
 
 

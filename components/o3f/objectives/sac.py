@@ -24,6 +24,7 @@ from torchrl.modules.distributions.utils import rsample_and_log_prob
 
 from o3f.objectives.actor_critic import ActorCriticLoss, Critics
 from o3f.objectives.functional import aggregate_critics
+from o3f.objectives.ranges import check_ranges
 
 ActorAggregation: TypeAlias = Literal["min", "mean"]
 Drawn: TypeAlias = tuple[Tensor, Tensor]
@@ -85,8 +86,7 @@ class SACLoss(ActorCriticLoss):
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]
         if actor_aggregation not in ("min", "mean"):
             raise ValueError(f"actor_aggregation is {actor_aggregation!r}; expected 'min' or 'mean'.")
-        if not alpha_init > 0:
-            raise ValueError(f"alpha_init is {alpha_init}; expected a positive temperature.")
+        check_ranges({"alpha_init": float(alpha_init)})
         self.actor_aggregation: ActorAggregation = actor_aggregation
         self.entropy_backup = entropy_backup
         known = target_entropy not in (None, "auto")
@@ -125,7 +125,7 @@ class SACLoss(ActorCriticLoss):
         """Soft value ``[*B]`` of s': one sampled action, judged by the target critics."""
         following = tensordict["next"]
         action, log_prob = self.draw(following)
-        value = self._aggregated(self.target_qvalue_network, following, action)
+        value = self._aggregate(self.target_qvalue_network, following, action)
         return value - self.alpha * log_prob if self.entropy_backup else value
 
     def actor_loss(self, tensordict: TensorDictBase, drawn: Drawn | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -139,7 +139,7 @@ class SACLoss(ActorCriticLoss):
         with self._constant("qvalue_network") as critics:
             value = aggregate_critics(self._qvalues(critics, tensordict, action), self.actor_aggregation)
         loss = self.alpha * log_prob - value
-        return self._reduced(loss, tensordict), {"log_prob": log_prob.detach(), "policy_value": value.detach()}
+        return self._reduce(loss, tensordict), {"log_prob": log_prob.detach(), "policy_value": value.detach()}
 
     def alpha_loss(
         self, tensordict: TensorDictBase, log_prob: Tensor | None = None
@@ -154,7 +154,7 @@ class SACLoss(ActorCriticLoss):
             with torch.no_grad():
                 log_prob = self.draw(tensordict)[1]
         loss = -self.log_alpha * (log_prob.detach() + self.target_entropy)
-        return self._reduced(loss, tensordict), {"alpha": self.alpha}
+        return self._reduce(loss, tensordict), {"alpha": self.alpha}
 
     @dispatch()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -171,4 +171,4 @@ class SACLoss(ActorCriticLoss):
             "loss_qvalue": loss_qvalue,
             "loss_alpha": self.alpha_loss(tensordict, drawn[1])[0],
         }
-        return self._joined(tensordict, losses, {"alpha": self.alpha, "entropy": -drawn[1].detach()})
+        return self._collect_output(tensordict, losses, {"alpha": self.alpha, "entropy": -drawn[1].detach()})

@@ -75,8 +75,11 @@ class ValueClamp(nn.Module):
         """
         if self.mode == "running":
             usable = _usable(reward) if mask is None else _usable(reward) & mask
-            self.reward_min.copy_(torch.minimum(self.reward_min, torch.where(usable, reward, torch.inf).min()))
-            self.reward_max.copy_(torch.maximum(self.reward_max, torch.where(usable, reward, -torch.inf).max()))
+            lowest = torch.minimum(self.reward_min, torch.where(usable, reward, torch.inf).min())
+            highest = torch.maximum(self.reward_max, torch.where(usable, reward, -torch.inf).max())
+            # Compiled, torch 2.13 loses what is written into a float64 number, though not into a view of it.
+            self.reward_min.view(1).copy_(lowest)
+            self.reward_max.view(1).copy_(highest)
 
     def forward(self, value: Tensor, discount: Tensor) -> Tensor:
         """Return ``value``, clipped; ``discount`` is γ."""

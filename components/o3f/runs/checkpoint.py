@@ -17,6 +17,8 @@ restored last.
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import shutil
 import warnings
 import zipfile
@@ -27,7 +29,7 @@ from typing import Any
 from torchrl.checkpoint import Checkpoint, GlobalRNGState, StateDictCheckpointAdapter
 from torchrl.checkpoint import CheckpointError as UnreadableError
 
-from o3f.errors import CheckpointError
+from o3f.errors import CheckpointError, first_lines
 from o3f.runs.archives import verified_manifest
 from o3f.runs.files import publish, sha256, write_text
 from o3f.runs.stateful import Stateful, as_stateful
@@ -80,7 +82,7 @@ def save(
     staged = target.parent / _STAGE / target.name
     try:
         coordinator = _coordinator({**components, _RNG: GlobalRNGState()})
-        coordinator.save(staged, metadata={**(metadata or {}), "step": step})
+        _write(coordinator, staged, {**(metadata or {}), "step": step})
         # The digest of a file about to be replaced stays valid until the replacement is in place.
         replaced = _digest_file(target).read_text().splitlines()[:1] if target.exists() else []
         write_text(_digest_file(target), "\n".join([f"{sha256(staged)}  {target.name}", *replaced, ""]))
@@ -90,6 +92,16 @@ def save(
         clear_stage(directory)
     _prune(target, keep)
     return target
+
+
+def _write(coordinator: Checkpoint, staged: Path, metadata: dict[str, Any]) -> None:
+    try:
+        coordinator.save(staged, metadata=metadata)
+    except RuntimeError as error:  # as torch tells of a full file system in memory
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in str(error):
+                raise OSError(number, str(error)) from error
+        raise
 
 
 def load_latest(
@@ -120,7 +132,8 @@ def load_latest(
             for other, state in before.items():
                 live[other].load_state_dict(state)
             raise CheckpointError(
-                f"component {name!r} refuses the state of step {metadata['step']} in {directory}: {error}\n"
+                f"component {name!r} refuses the state of step {metadata['step']} in {directory}:"
+                f" {first_lines(error)}\n"
                 "Nothing was changed. Use the configuration and versions the checkpoint was made with."
             ) from error
     return metadata

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import secrets
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from o3f.errors import CheckpointError
+from o3f.errors import CheckpointError, ConfigError
+
+
+class UnreadableFile(ValueError):
+    """A file is not what a run writes."""
 
 
 def fsync(path: Path) -> None:
@@ -18,6 +29,22 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """An empty temporary folder of this process; those that killed ones left are removed.
+
+    Args:
+        prefix: of its name, which goes on with the process's id and the machine's name.
+    """
+    host = socket.gethostname()
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}-*-{host}-*"):
+        pid = left.name.removeprefix(f"{prefix}-").partition("-")[0]
+        if pid.isdigit() and Path("/proc/self").exists() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}-{os.getpid()}-{host}-") as folder:
+        yield Path(folder)
 
 
 def publish(staged: Path, target: Path) -> None:
@@ -43,12 +70,41 @@ def write_text(target: Path, text: str) -> None:
         >>> file.read_text()
         'kept'
     """
-    staged = target.with_name(f".{target.name}.stage")
+    # A name that nobody could have put a link at: the folder may come from others.
+    staged = target.with_name(f".{target.name}.{secrets.token_hex(8)}.stage")
     try:
-        staged.write_text(text, encoding="utf-8")
+        with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
+            file.write(text)
         publish(staged, target)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def read_text(path: Path, limit: int = 1_000_000) -> str:
+    """Return the text of a plain file of at most ``limit`` bytes.
+
+    Raises:
+        UnreadableFile: it is larger, or no plain file, which might never end.
+        OSError: it cannot be opened.
+        UnicodeDecodeError: it is no text.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its other end
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise UnreadableFile(f"{path} is no plain file of at most {limit} bytes")
+        return file.read(limit).decode("utf-8")
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise :class:`~o3f.errors.ConfigError` where a folder that will be written into holds a symbolic link."""
+    for place, folders, names in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *names)):
+            if path.is_symlink():
+                raise ConfigError(
+                    f"{path} is a symbolic link, to {os.readlink(path)}: a run writes into its own folder alone."
+                    " Remove the link; for another disk, give runs=FOLDER."
+                )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -58,7 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(json.loads(read_text(path)))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Restore it, or delete the folder.") from error
 
@@ -90,7 +146,7 @@ class AppendFile:
         Raises:
             OSError: disk full, for example; the file is as long as before and nothing is lost.
         """
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             size = os.fstat(descriptor).st_size
             try:

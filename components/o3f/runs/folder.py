@@ -24,15 +24,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.errors import CheckpointError, ConfigError, ResourceError, SaveError
+from o3f.errors import CheckpointError, ConfigError, ResourceError, SaveError, check_keys, require
 from o3f.runs.checkpoint import checkpoints, clear_stage, load_latest, save
-from o3f.runs.files import read_json, write_text
-from o3f.runs.identity import FREE_KEYS, config_difference, plain, read_settings, run_path
+from o3f.runs.files import read_json, read_text, refuse_links, write_text
+from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
+from o3f.runs.logger import read_csv, readable_size
 from o3f.runs.provenance import provenance
 from o3f.runs.stateful import Stateful
 
 #: A checkpoint that cannot be saved is tried again at the next interval, so often.
 FAILED_SAVES = 3
+
+_SAVED = ".saved"  # tells lost checkpoints from none so far, wherever the folder of checkpoints is
+_FILES = ("config.yaml", "env.json", "done.json", "metrics.csv", "timing.csv", ".owner")
 
 Components = Mapping[str, Stateful | MutableMapping[str, Any]]
 
@@ -54,6 +58,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self._lock = lock
         self._failures = 0
+        self._changed: dict[str, Any] | None = None
 
     @classmethod
     def open(
@@ -81,6 +86,8 @@ class RunFolder:
         settings = plain(config)
         path = run_path(settings)
         resume = settings.get("resume", "auto")
+        allowed = settings.get("resume_allow") or []
+        require(isinstance(allowed, list), f"resume_allow must be a list of keys, [KEY,...], found {allowed!r}.")
         if resume not in ("auto", "must", "never"):
             raise ConfigError(f"resume must be auto, must or never, found {resume!r}.")
         if resume == "must" and not checkpoints(path / "checkpoints") and not (path / "done.json").exists():
@@ -103,9 +110,13 @@ class RunFolder:
         else:
             self._compare(settings, read_settings(file), free_keys)
         clear_stage(self.checkpoints)
+        for name in _FILES:
+            for half_written in self.path.glob(f".{name}.*.stage"):
+                half_written.unlink()
 
     def _compare(self, settings: dict[str, Any], old: dict[str, Any], free_keys: Collection[str]) -> None:
         allowed = settings.get("resume_allow") or []
+        check_keys(allowed, leaves(old) | leaves(settings), "resume_allow")
         if changed := config_difference(old, settings, {*free_keys, *allowed}):
             raise ConfigError(
                 f"{self.path} holds a run with another configuration (old -> new):\n  "
@@ -115,7 +126,13 @@ class RunFolder:
             )
         if changed := config_difference(old, settings, free_keys):
             warnings.warn(f"{self.path} goes on with another configuration: {', '.join(changed)}.", stacklevel=4)
-            write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
+            # Until there is something of the new one, the folder is a run of the old one: this may still be refused.
+            self._changed = settings
+
+    def _publish_change(self) -> None:
+        if self._changed is not None:
+            write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self._changed)))
+            self._changed = None
 
     def _begun(self) -> bool:
         # A run that failed before (no dataset, say) must not stand in the way of the corrected one.
@@ -138,19 +155,41 @@ class RunFolder:
             write_text(file, json.dumps(now, indent=2) + "\n")
             return
         then = {"reward_scale": facts.get("reward_scale"), **read_json(file)}  # earlier versions did not write it down
-        if changed := [line for line in config_difference(then, now) if line.split(":")[0] in facts]:
+        same_rows = facts.get("dataset_hash") is not None and then.get("dataset_hash") == facts["dataset_hash"]
+        compared = facts.keys() - ({"dataset"} if same_rows else set())  # a file's content counts, not its name
+        if changed := [line for line in config_difference(then, now) if line.split(":")[0] in compared]:
             raise ConfigError(f"{self.path} was begun with something else (old -> new): {', '.join(changed)}.")
-        if changed := config_difference(then, now, free_keys=()):
+        if changed := config_difference(then, now, free_keys=() if not same_rows else ("dataset",)):
             warnings.warn(
                 f"{self.path} was begun elsewhere ({', '.join(changed)}): not bit-exact from here.",
                 stacklevel=2,
             )
 
     def load(self, components: Components) -> bool:
-        """Restore the newest good checkpoint, see :func:`o3f.runs.checkpoint.load_latest`; False if there is none."""
+        """Restore the newest good checkpoint, see :func:`o3f.runs.checkpoint.load_latest`; False if there is none.
+
+        Raises:
+            CheckpointError: as there, or the folder of checkpoints is gone.
+        """
         metadata = load_latest(self.checkpoints, components)
+        if metadata is None and (self.path / _SAVED).exists():
+            raise CheckpointError(
+                f"{self.checkpoints} is gone, with checkpoints that were saved there. Restore it from a backup, or"
+                f" delete {self.path} to start anew."
+            )
         self.saved = metadata["step"] if metadata else 0
+        self._check_metrics((metadata or {}).get("metrics", 0))
         return metadata is not None
+
+    def _check_metrics(self, expected: int) -> None:
+        file = self.path / "metrics.csv"
+        if (found := readable_size(file, self.saved)) < expected:
+            rows = read_csv(file) if file.exists() else []
+            warnings.warn(
+                f"{file} has lost metrics: {found} of the {expected} bytes up to step {self.saved} can be read, the"
+                f" last row is of step {rows[-1][0] if rows else 0}. The run goes on without them.",
+                stacklevel=3,
+            )
 
     def save(self, step: int, components: Components, *, last: bool) -> None:
         """Save a checkpoint; one that fails only warns, for the next one may not.
@@ -165,7 +204,9 @@ class RunFolder:
             SaveError: so did several in a row.
         """
         try:
-            save(self.checkpoints, step, components)
+            self._publish_change()
+            metrics = self.path / "metrics.csv"
+            save(self.checkpoints, step, components, {"metrics": metrics.stat().st_size if metrics.exists() else 0})
         except OSError as error:
             self._failures += 1
             still = f"the newest checkpoint is that of step {self.saved}"
@@ -176,6 +217,7 @@ class RunFolder:
             warnings.warn(f"cannot save step {step} ({error}); going on, {still}.", stacklevel=2)
         else:
             self.saved, self._failures = step, 0
+            (self.path / _SAVED).touch()
 
     @property
     def scores(self) -> dict[str, Any] | None:
@@ -185,6 +227,7 @@ class RunFolder:
 
     def finish(self, scores: Mapping[str, Any]) -> None:
         """Mark the run as finished: the same command will then say so and stop."""
+        self._publish_change()
         write_text(self.path / "done.json", json.dumps(dict(scores), indent=2) + "\n")
 
     def close(self) -> None:
@@ -211,11 +254,12 @@ def lock_folder(path: Path, timeout: float) -> FileLock:
         ResourceError: another process has it; the message says which.
         OSError: the folder cannot be written.
     """
+    refuse_links(path)
     lock, owner = FileLock(path / ".lock", thread_local=False), path / ".owner"
     try:
         lock.acquire(timeout=timeout)
     except Timeout:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
+        who = read_text(owner) if owner.exists() else "unknown"
         raise ResourceError(f"{path} is in use by process {who}; wait for it, or stop it first.") from None
-    owner.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    write_text(owner, f"{os.getpid()} on {socket.gethostname()}")
     return lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from o3f.errors import ConfigError
+from o3f.runs.files import read_text
 
 #: What may differ when a run is continued: where and how it runs, not what it computes.
 #: The last are defaults of ``offline.batch_size``, ``online.updates_per_step``, ``offline.steps``,
@@ -33,11 +35,15 @@ LATER_KEYS: Mapping[str, Any] = {
     "precision": "highest",
     "algorithm.normalise": False,
     "offline_algorithm.normalise": False,
+    "algorithm.compile": False,
+    "offline_algorithm.compile": False,
     "task.centre": "sample",
     "exploration.centre": "sample",
     "num_lanes": 1,
 }
 
+_LARGEST = 100_000  # bytes of a configuration, which has some 6,000
+_DEEPEST = 20
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -71,6 +77,8 @@ def run_path(config: Mapping[str, Any]) -> Path:
             raise ConfigError(
                 f"{key}={part!r} cannot be part of a folder name: use 1 to 100 of A-Z a-z 0-9 . _ - (no dot first)."
             )
+    if not isinstance(config["runs"], str):
+        raise ConfigError(f"runs must be the folder of all run folders, found {config['runs']!r}.")
     path = Path(config["runs"], config["name"], "-".join(parts.values()), f"seed{seed}")
     if not path.resolve().is_relative_to(Path(config["runs"]).resolve()):
         raise ConfigError(f"{path} leads out of {config['runs']} through a symbolic link; choose another name.")
@@ -122,8 +130,9 @@ def read_settings(file: Path) -> dict[str, Any]:
     """Return a run's ``config.yaml`` as plain values; nothing in it is looked up, imported or called.
 
     Raises:
-        ConfigError: it is no YAML mapping, or holds what no run writes there: an interpolation (``${...}``, which could
-            read the environment's variables) or a ``_target_`` (which Hydra would call).
+        ConfigError: it is no YAML mapping, is larger or deeper than a run's or refers to parts of itself, or holds what
+            no run writes there: an interpolation (``${...}``, which could read the environment's variables) or a
+            ``_target_`` (which Hydra would call).
 
     Examples:
         >>> import pathlib, tempfile
@@ -133,15 +142,28 @@ def read_settings(file: Path) -> dict[str, Any]:
         {'seed': 3}
     """
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        text = read_text(file, _LARGEST)
+        _check_structure(text)
+        settings = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:  # the last: no text, or no number
         raise ConfigError(f"{file} cannot be read: {error}") from error
-    if not isinstance(settings, dict):
+    if not isinstance(settings, dict) or not settings:
         raise ConfigError(f"{file} holds no named values.")
     for text in _texts(settings):
         if "${" in text or text == "_target_":
             raise ConfigError(f"{file} holds {text!r}, which no run writes there; do not use it.")
     return {str(key): value for key, value in settings.items()}
+
+
+def _check_structure(text: str) -> None:
+    """Raise ``ValueError`` for what takes long to read or grows while it is read, and no run writes."""
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it refers to parts of itself (*NAME)")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"its values lie more than {_DEEPEST} deep in one another")
 
 
 def _texts(node: Any) -> Iterator[str]:

@@ -138,11 +138,17 @@ def read_csv(path: str | Path) -> list[Row]:
     return rows
 
 
+def readable_size(path: Path, last_step: int) -> int:
+    """Return how many bytes of a CSV file can be read as rows of steps up to ``last_step``, its header included."""
+    rows = read_csv(path) if path.exists() else []
+    return len(_HEADER + _csv([row for row in rows if row[0] <= last_step]))
+
+
 def _new_event_file(folder: Path) -> Path:
     for stale in folder.glob("events.out.tfevents.*"):
         # Emptied first, removed one start later: a TensorBoard that is reading a file which disappears never
         # moves on to the next one.
-        if stale.stat().st_size:
+        if stale.stat().st_size and not stale.is_symlink():
             os.truncate(stale, 0)
         else:
             stale.unlink()

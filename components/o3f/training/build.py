@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import ReplayBuffer
 
@@ -26,7 +27,7 @@ from o3f.data import (
     open_dataset,
 )
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
-from o3f.errors import ConfigError, check_keys, require
+from o3f.errors import CheckpointError, ConfigError, check_device, check_keys, first_lines, require
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
 from o3f.runs.checkpoint import FOLDERS, load_component
@@ -175,6 +176,8 @@ def schedule(config: DictConfig, learner: Learner, actor: TensorDictModuleBase) 
     groups = {"algorithm": learner.coefficients, "exploration": acting}
     named = {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
     to = {name: value for name, value in leaves(plain(config.schedule.to)).items() if value != {}}
+    if to and config.schedule.kind == "same":
+        print(f"schedule=same: {', '.join(to)} in schedule.to is not used; schedule=abrupt or linear goes there.")
     return Schedule(config.schedule.kind, to, config.schedule.steps, named)
 
 
@@ -219,7 +222,9 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
         learner.next_value = BestOfNValue(best, learner.target_critic, *learner.target_rule)
 
 
-def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = None) -> tuple[DictConfig, Learner]:
+def load_run(
+    folder: str | Path, which: str = "latest", agent: Agent | None = None, device: str | None = None
+) -> tuple[DictConfig, Learner]:
     """Return the configuration of a run folder and its learner.
 
     Args:
@@ -227,11 +232,12 @@ def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = No
         which: the ``"latest"`` good checkpoint, or the one of the ``"best"`` evaluation of fine-tuning.
         agent: networks for the weights, needed where the run began with networks of other code than ours: no code
             that a run folder names is ever run.
+        device: of the networks; None is the run's own, or the CPU where this machine does not have that.
 
     Raises:
         ConfigError: it is not a run folder, or its configuration is not one that a run wrote, or there is no ``agent``
             and it needs one.
-        CheckpointError: it holds no readable checkpoint.
+        CheckpointError: it holds no readable checkpoint, or one that does not fit the configuration.
     """
     file = Path(folder, "config.yaml")
     require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
@@ -243,7 +249,27 @@ def load_run(folder: str | Path, which: str = "latest", agent: Agent | None = No
         f"the networks of {folder} are code: {config.get('pretrained')}. In Python, give them to"
         " o3f.training.build.load_run(folder, agent=o3f.adapters.load_agent(NAME)); in evaluate, as agent=NAME.",
     )
-    trained = learner(config, agent)
     check_keys([which], FOLDERS, "checkpoint")
-    trained.load_state_dict(load_component(Path(folder, FOLDERS[which]), "learner"))
+    try:
+        config.device = usable_device(device or config.device)
+        trained = learner(config, agent)
+    except (AttributeError, KeyError, TypeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{Path(folder, 'config.yaml')} is no whole configuration: {first_lines(error)}") from error
+    state = load_component(Path(folder, FOLDERS[which]), "learner")
+    try:
+        trained.load_state_dict(state)
+    except Exception as error:
+        raise CheckpointError(
+            f"the checkpoint of {folder} is of another configuration: {first_lines(error)}"
+        ) from error
     return config, trained
+
+
+def usable_device(name: str) -> str:
+    """Return the device if this machine has it, else the CPU, with a line that says so."""
+    try:
+        check_device(name)
+    except ConfigError as error:
+        print(f"{error} Goes on with the CPU.")
+        return "cpu"
+    return name

@@ -7,11 +7,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from o3f.adapters import is_agent
 from o3f.algorithms import learner_type
 from o3f.data import FORMATS
+from o3f.data.mixing import num_online
 from o3f.data.rewards import MEASURED
-from o3f.errors import check_keys, require, require_range
+from o3f.errors import check_keys, optional, require, require_range
 from o3f.objectives.ranges import RANGES
 from o3f.training.exploration import LIMITS
 
+SEEDS = "[0, 9e18]"  # what torch's and the environments' generators take
 _COUNTS = ("steps", "evaluate_every", "checkpoint_every", "log_every")
 
 
@@ -26,7 +28,8 @@ def check_offline(config: DictConfig) -> None:
     for key in (*_COUNTS, "batch_size"):
         require_range(config, f"offline.{key}", "[1, inf)", integer=True)
     require_range(config, "evaluation.episodes", "[1, inf)", integer=True)
-    for key in ("seed", "q_bias_episodes", "video_every"):
+    require_range(config, "evaluation.seed", SEEDS, integer=True)
+    for key in ("q_bias_episodes", "video_every"):
         require_range(config, f"evaluation.{key}", "[0, inf)", integer=True)
     require_range(config, "evaluation.patience", "[1, inf)", integer=True)
     check_keys([config.guard.on_nonfinite], ["stop", "roll_back"], "guard.on_nonfinite")
@@ -103,12 +106,17 @@ def check_batches(config: DictConfig) -> None:
     """Check that the batches can be filled.
 
     Raises:
-        ConfigError: there will never be so many rows to draw from.
+        ConfigError: there will never be so many rows to draw from, or none is drawn where some are asked for.
     """
     online, fraction = config.online, config.online.online_fraction
     require(
         config.dataset.id != "none" or fraction in (None, 1),
         f"online.online_fraction={fraction} mixes with a dataset's rows, but dataset=none.",
+    )
+    require(
+        not fraction or num_online(config.offline.batch_size, fraction) > 0,
+        f"online.online_fraction={fraction} of offline.batch_size={config.offline.batch_size} is not one row, so that"
+        " no online row would ever be learned from: give a larger one of either, or 0 if that is meant.",
     )
     require(
         (config.dataset.id != "none" and fraction != 1) or config.offline.batch_size <= online.steps,
@@ -139,8 +147,8 @@ def check_transfer(config: DictConfig) -> None:
     """Check that the agent to start from is one that the online algorithm can start from.
 
     Raises:
-        ConfigError: for another pair than SAC from CQL, a key of ``transfer`` that is not true or false, or one that
-            an agent of the user's own cannot follow.
+        ConfigError: for another pair than SAC from CQL, or a key of ``transfer`` that an agent of the user's own
+            cannot follow.
     """
     offline = config.get("offline_algorithm")
     require(
@@ -148,8 +156,6 @@ def check_transfer(config: DictConfig) -> None:
         "offline_algorithm is for algorithm=sac alone, which can start from algorithm@offline_algorithm=cql; found"
         f" algorithm={config.algorithm.name}. Any other algorithm starts from itself: leave offline_algorithm out.",
     )
-    for key, value in config.transfer.items():
-        require(isinstance(value, bool), f"transfer.{key} must be true or false, found {value!r}.")
     if not is_agent(config.pretrained):
         return
     require(
@@ -158,7 +164,7 @@ def check_transfer(config: DictConfig) -> None:
         " give transfer.optimisers=false.",
     )
     require(
-        config.transfer.targets or config.algorithm.name == "sac",
+        config.transfer.targets or learner_type(config.algorithm.name).draws_targets,
         "transfer.targets=false, fresh target critics for an agent of your own, is for algorithm=sac alone; found"
         f" algorithm={config.algorithm.name}: give transfer.targets=true.",
     )
@@ -178,6 +184,7 @@ def check_collector(config: DictConfig) -> None:
         return
     require_range(config, "collector.timeout", "(0, inf)")
     if kind == "ray":
+        optional("ray", "ray")
         require_range(config, "collector.num_cpus", "(0, inf)")
 
 
@@ -206,7 +213,7 @@ def check_task(config: DictConfig) -> None:
     Raises:
         ConfigError: naming the key, the allowed range and what was found.
     """
-    require_range(config, "seed", "[0, inf)", integer=True)
+    require_range(config, "seed", SEEDS, integer=True)
     for key, interval in _TASK.items():
         if key not in _NULLABLE or OmegaConf.select(config, f"task.{key}") is not None:
             require_range(config, f"task.{key}", interval, integer=key in _WHOLE)

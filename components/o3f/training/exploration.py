@@ -27,6 +27,8 @@ from o3f.modules.action_limits import ActionLimits, Veto
 
 Options = dict[str, Any]
 Module: TypeAlias = TensorDictModuleBase
+#: From a policy, critics, the checked options and the action's spec to an actor.
+Make: TypeAlias = Callable[[Module, Module, Options, TensorSpec], Module]
 
 #: Vetoes by name. A configuration names one, it never imports code: put yours here before you call a recipe's main.
 VETOES: dict[str, Veto] = {}
@@ -67,10 +69,7 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
     require(not missing, f"{where}: no value for {', '.join(missing)}.")
     action_dim = int(spec.shape[-1])
     _check_numbers(options, action_dim)
-    if set(LIMITS) <= set(known):
-        options = {name: value for name, value in options.items() if name not in LIMITS} | {
-            "limits": check_limits(options, action_dim)
-        }
+    options["limits"] = check_limits(options, action_dim)
     try:
         return make(policy, critic, options, spec)
     except (TypeError, ValueError) as error:
@@ -110,18 +109,18 @@ def _gaussian(policy: Module, options: Options) -> Module:
 
 
 def _mixed(policy: Module, options: Options) -> Module:
-    if options.pop("centre") != "sample" or options.pop("include_base"):
+    if options["centre"] != "sample" or options["include_base"]:
         raise ValueError(
             "candidates=mixed has a sample of the policy as its centre and among the candidates:"
             " leave centre=sample and include_base=false."
         )
     if not hasattr(policy, "get_dist"):
         raise ValueError("candidates=mixed needs a policy that can be sampled; this algorithm's is deterministic.")
-    return MixedCandidates(**options)
+    return MixedCandidates(**{name: options[name] for name in ("num_candidates", "sigma", "clip_margin")})
 
 
 def _latent(policy: Module, options: Options) -> Module:
-    if options.pop("centre") != "sample":
+    if options["centre"] != "sample":
         raise ValueError("candidates=latent has the policy's own latent as its centre: leave centre=sample.")
     if not isinstance(policy, LatentPolicy):
         raise ValueError("candidates=latent needs a policy that decodes latents: algorithm=lapo.")
@@ -131,7 +130,8 @@ def _latent(policy: Module, options: Options) -> Module:
         raise ValueError(
             f"sigma has {len(sigma)} numbers; with candidates=latent it needs one, or {size}: the latent's."
         )
-    return LatentCandidates(policy.decoder, max_latent=actor.max_latent, **options)
+    taken = {name: value for name, value in options.items() if name != "centre"}
+    return LatentCandidates(policy.decoder, max_latent=actor.max_latent, **taken)
 
 
 _SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {
@@ -141,29 +141,18 @@ _SAMPLERS: dict[str, Callable[[Module, Options], Module]] = {
 }
 
 
-def _best_of(policy: Module, critic: Module, options: Options, spec: TensorSpec, **parts: Any) -> Module:
-    kind, limits, selector = options.pop("candidates"), options.pop("limits"), parts.pop("selector", None)
-    check_keys([kind], _SAMPLERS, "exploration.candidates")
-    parts |= with_limits(limits, _SAMPLERS[kind](policy, options), selector)
-    return OptimisticActor(policy, critic, spec=spec, **parts)
+def choosing(part: str, kind: Callable[[Any], Module], option: str) -> Make:
+    """How an actor that chooses among candidates is made: ``part`` of it is of this kind, and takes the option."""
 
+    def make(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
+        candidates = options.get("candidates", "gaussian")
+        check_keys([candidates], _SAMPLERS, "exploration.candidates")
+        sampler = _SAMPLERS[candidates](policy, {name: options[name] for name in _SAMPLING if name in options})
+        parts: dict[str, Any] = {part: kind(options[option])}
+        parts |= with_limits(options["limits"], sampler, parts.get("selector"))
+        return OptimisticActor(policy, critic, spec=spec, **parts)
 
-def _optimistic(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    return _best_of(policy, critic, options, spec, scorer=UpperConfidenceBound(float(options.pop("omega"))))
-
-
-def _thompson(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    return _best_of(policy, critic, options, spec, scorer=Thompson(options.pop("per")))
-
-
-def _softmax(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    return _best_of(policy, critic, options, spec, selector=Softmax(float(options.pop("temperature"))))
-
-
-def _random_rank(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
-    scorer, limits = RandomRank(options.pop("per")), options.pop("limits")
-    parts = with_limits(limits, _gaussian(policy, options))
-    return OptimisticActor(policy, critic, scorer=scorer, spec=spec, **parts)
+    return make
 
 
 def _noise(policy: Module, critic: Module, options: Options, spec: TensorSpec) -> Module:
@@ -219,15 +208,17 @@ def with_limits(
 
 
 _STEP = ("num_candidates", "sigma", "centre")
-_CANDIDATES = ("candidates", *_STEP, "include_base", "clip_margin", *LIMITS)
+_SAMPLING = (*_STEP, "include_base", "clip_margin")
+_CANDIDATES = ("candidates", *_SAMPLING, *LIMITS)
+_OPTIMISTIC = choosing("scorer", UpperConfidenceBound, "omega")
 
 #: How each kind is made, and its options.
-KINDS: dict[str, tuple[Callable[[Module, Module, Options, TensorSpec], Module], tuple[str, ...]]] = {
-    "optimistic": (_optimistic, (*_CANDIDATES, "omega")),
-    "ucb": (_optimistic, (*_CANDIDATES, "omega")),
-    "thompson": (_thompson, (*_CANDIDATES, "per")),
-    "softmax": (_softmax, (*_CANDIDATES, "temperature")),
-    "random_rank": (_random_rank, (*_STEP, "per", *LIMITS)),
+KINDS: dict[str, tuple[Make, tuple[str, ...]]] = {
+    "optimistic": (_OPTIMISTIC, (*_CANDIDATES, "omega")),
+    "ucb": (_OPTIMISTIC, (*_CANDIDATES, "omega")),
+    "thompson": (choosing("scorer", Thompson, "per"), (*_CANDIDATES, "per")),
+    "softmax": (choosing("selector", Softmax, "temperature"), (*_CANDIDATES, "temperature")),
+    "random_rank": (choosing("scorer", RandomRank, "per"), (*_STEP, "per", *LIMITS)),
     "noise": (_noise, ("sigma", "centre")),
     "matched_noise": (_matched_noise, _STEP),
     "policy": (_policy, ()),

@@ -147,6 +147,7 @@ class Guard:
 
     def _write_down(self, step: int) -> None:
         """Write the first bad one of the updates watched: batches, random state, and the learner as it is now."""
+        # An entry is from before its update: the last one with the counts of the last check is of the first bad one.
         before = [entry for entry in self._recent if {n: float(c) for n, c in entry.counts.items()} == self._known]
         if not before or self._dumps == DUMPS:
             return
@@ -170,6 +171,7 @@ class Guard:
             )
         self.learner.load_state_dict(self._good)
         for name, optimiser in optimisers.items():
+            # The loaded state has the counts of that time: what was left out since then stays counted.
             optimiser.left_out, optimiser.in_a_row, optimiser.rate_scale = self._known[name], 0.0, scale
         warnings.warn(
             f"{why} Back to the agent of the last checkpoint, at {scale:g} of the learning rate.", stacklevel=3

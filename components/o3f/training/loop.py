@@ -80,6 +80,8 @@ class Training:
         """Restore the newest good checkpoint; False if there is none."""
         self._resumed = self._run.load(self._components)
         self._state["step"] = self._state["saved"] = self._run.saved
+        if self._resumed:
+            print(f"{self._run.path} goes on from step {self.step}")
         return self._resumed
 
     def __enter__(self) -> Training:
@@ -89,9 +91,10 @@ class Training:
         self._weights = WeightWatch(self._learner)
         title = f"{self._phase} {self._run.path}"
         with ExitStack() as stack:
+            # First: from the moment that there is something in the folder, a signal ends the run in order.
+            self._stop = stack.enter_context(StopSignals())
             self.logger = stack.enter_context(RunLogger(self._run.path, done or None, settings=plain(config)))
             self._progress = stack.enter_context(Progress(title, self._settings.steps, done, config.progress))
-            self._stop = stack.enter_context(StopSignals())
             if self._best and not self._resumed:
                 self._evaluate()
             self._open = stack.pop_all()

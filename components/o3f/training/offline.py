@@ -11,13 +11,22 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.algorithms import Learner, SACLearner, learner_type
+from o3f.algorithms import Learner, learner_type
 from o3f.envs.wrappers import seed_streams
-from o3f.errors import ConfigError, require
+from o3f.errors import ConfigError, O3FError, first_lines, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder
-from o3f.runs.identity import FREE_KEYS, config_difference, identity, plain, read_settings, run_path
+from o3f.runs.identity import (
+    FREE_KEYS,
+    LATER_KEYS,
+    config_difference,
+    identity,
+    leaves,
+    plain,
+    read_settings,
+    run_path,
+)
 from o3f.training import build
 from o3f.training.checks import check_offline
 from o3f.training.loop import Training
@@ -65,9 +74,9 @@ def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
 def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     """Pre-train what a fine-tuning configuration starts from, once for all runs that start from the same.
 
-    Where the pretrain recipe has finished the same run (name, seed and all), that one serves. Otherwise the run's name
-    is a digest of everything the pre-training depends on, but the seed; the first process that needs it trains, the
-    others wait for it.
+    A run of the same settings on the same data serves, whatever its name; one that is not finished is waited for, or
+    gone on with. Otherwise the run's name is a digest of everything the pre-training depends on, but the seed. One line
+    says what is started from, or trained, and why.
 
     Args:
         config: ``conf/finetune.yaml``.
@@ -78,15 +87,23 @@ def pretrain_shared(config: DictConfig, data: Mapping[str, Any]) -> Path:
     """
     offline = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key not in ONLINE_KEYS]))
     offline["algorithm"] = offline_algorithm(plain(config))
-    if _is_finished(run_path(offline), offline, data):
-        return run_path(offline)
+    folder, differences = _nearest(offline, data)
+    if folder is not None and not differences:
+        if (folder / "done.json").exists():
+            print(f"starts from {folder}, pre-trained before")
+            return folder
+        print(f"starts from {folder}, which has begun with the same settings: waits for its end, or goes on with it")
+        return pretrain(OmegaConf.create(_as_begun(offline, folder)), timeout=-1)
     offline |= {"resume": "auto", "resume_allow": [], "name": "pretrained"}
     facts = identity(offline, FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"seed"})
     content = {key: value for key, value in data.items() if key != "reward_scale"}  # of earlier versions, too
     digest = hashlib.sha256(json.dumps([facts, content], sort_keys=True, default=str).encode()).hexdigest()
     offline |= {"name": f"pretrained-{digest[:10]}"}
-    if _is_finished(run_path(offline), offline, data):
-        return run_path(offline)
+    why = f"{folder} differs in {', '.join(differences[:3])}" if folder else f"there is none like it in {config.runs}"
+    print(
+        f"pre-trains first: {offline['offline']['steps']:,} updates of {offline['algorithm']['name']} on"
+        f" {data.get('dataset')}, into {run_path(offline)}, for {why}"
+    )
     return pretrain(OmegaConf.create(offline), timeout=-1)
 
 
@@ -99,16 +116,46 @@ def offline_algorithm(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings["offline_algorithm"], **{key: online[key] for key in shared}}
 
 
-def _is_finished(folder: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether the folder holds a finished run of these settings on these data."""
-    if not (folder / "done.json").exists():
-        return False
-    facts = {"reward_scale": data.get("reward_scale"), **read_json(folder / "env.json")}  # not written down before
-    theirs = read_settings(folder / "config.yaml")
+def _nearest(settings: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[Path | None, list[str]]:
+    """Return the run of any name that differs least from these settings and data, and in what (there -> here).
+
+    Of equal ones a finished run comes first, then the one of the settings' own name. None where there is no run of the
+    task, the algorithm and the seed.
+    """
+    own = run_path(settings)
+    found = [own, *sorted(Path(settings["runs"]).glob(f"*/{own.parent.name}/{own.name}"))]
+    compared = [(folder, _differences(folder, settings, data)) for folder in dict.fromkeys(found)]
+    known = [(folder, differences) for folder, differences in compared if differences is not None]
+    return min(known, key=lambda each: (len(each[1]), not (each[0] / "done.json").exists()), default=(None, []))
+
+
+def _differences(folder: Path, settings: Mapping[str, Any], data: Mapping[str, Any]) -> list[str] | None:
+    """In what a run is another pre-training; None where it has not begun, or cannot be read: it serves nobody."""
+    try:
+        theirs = read_settings(folder / "config.yaml")
+        facts = {"reward_scale": data.get("reward_scale"), **read_json(folder / "env.json")}  # not written down before
+    except (O3FError, OSError):
+        return None
+    if theirs.get("name") != folder.parent.parent.name:
+        return None
     theirs = {key: value for key, value in theirs.items() if key not in ONLINE_KEYS}  # from an experiment file
-    return all(facts.get(key) == value for key, value in data.items()) and not config_difference(
-        theirs, settings, free_keys=FREE_KEYS | WATCHING_KEYS | ACTING_KEYS
-    )
+    free = FREE_KEYS | WATCHING_KEYS | ACTING_KEYS | {"name"}
+    same_rows = data.get("dataset_hash") is not None and facts.get("dataset_hash") == data["dataset_hash"]
+    told = {key: value for key, value in data.items() if not (same_rows and key == "dataset")}  # whatever a file's name
+    other_data = [f"{key}: {facts.get(key)} -> {value}" for key, value in told.items() if facts.get(key) != value]
+    return other_data + config_difference(theirs, settings, free_keys=free)
+
+
+def _as_begun(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the settings as the run in ``folder`` was begun with them: its name, and how it is watched."""
+    theirs = read_settings(folder / "config.yaml")
+    begun = OmegaConf.create(dict(settings))
+    for key, value in leaves(theirs).items():
+        if key in WATCHING_KEYS | ACTING_KEYS | {"name"} or key.split(".")[0] in ONLINE_KEYS:
+            OmegaConf.update(begun, key, value, force_add=True)
+    for key in ACTING_KEYS & LATER_KEYS.keys() - leaves(theirs).keys():
+        OmegaConf.update(begun, key, LATER_KEYS[key], force_add=True)
+    return {**plain(begun), "resume": "auto", "resume_allow": []}
 
 
 def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig, data: Mapping[str, Any]) -> None:
@@ -149,14 +196,14 @@ def load_pretrained(learner: Learner, folder: str | Path, config: DictConfig, da
     state = load_component(Path(folder) / "checkpoints", "learner")
     configured = {name: value.clone() for name, value in learner.coefficients.items()}
     try:
-        if other and isinstance(learner, SACLearner):
+        if other:
             transfer = ours["transfer"]
             learner.start_from(state, copy_targets=transfer["targets"], copy_optimisers=transfer["optimisers"])
         else:
             learner.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError) as error:
         why = f"; it {trained_in}" if changed else ""
-        raise ConfigError(f"pretrained={folder} has networks of other sizes{why}\n{error}") from error
+        raise ConfigError(f"pretrained={folder} has networks of other sizes{why}\n{first_lines(error)}") from error
     for name, value in learner.coefficients.items():  # a schedule may have moved the other run's
         value.copy_(configured[name])
     decay = ours["algorithm"].get("actor_decay_steps")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torchrl.data import ReplayBuffer
 
 from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save_agent
-from o3f.algorithms import Learner, SACLearner
+from o3f.algorithms import Learner
 from o3f.algorithms.guarded_adam import minimise
 from o3f.data import online_rows, restore_online
 from o3f.envs.wrappers import seed_streams
@@ -65,7 +65,7 @@ def start_learner(
     """
     if agent is not None:
         _complete(learner, agent, buffer, config, data)
-        if isinstance(learner, SACLearner) and not config.transfer.targets:
+        if learner.draws_targets and not config.transfer.targets:
             seed_streams(config.seed)
             learner.draw_targets()
     elif config.pretrained == "none" or (config.pretrained == "auto" and config.dataset.id == "none"):

@@ -12,7 +12,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.collection.behaviours.gaussian_mlp import GaussianMLP
 from o3f.collection.behaviours.rollout import Array, Behaviour
 from o3f.data.observations import ObservationLayout
-from o3f.evaluation.episodes import act
+from o3f.evaluation.playing import act
 
 
 class UniformBehaviour(Behaviour):

@@ -17,7 +17,7 @@ from torchrl.envs.utils import ExplorationType
 from o3f.data import RewardRule
 from o3f.envs import EnvConfig
 from o3f.evaluation.diagnosis.states import Action, Simulator, State, check_restores, chosen, visited_states
-from o3f.evaluation.episodes import isolated
+from o3f.evaluation.playing import isolated
 from o3f.modules import GaussianCandidates
 from o3f.modules.acting import evaluating
 from o3f.modules.candidates import Centre, Numbers

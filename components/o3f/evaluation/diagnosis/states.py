@@ -16,7 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.envs.wrappers import Env, FlatObservation
 from o3f.errors import ConfigError, optional
-from o3f.evaluation.episodes import act, with_place
+from o3f.evaluation.playing import act, with_place
 
 Action = npt.NDArray[np.float32]
 

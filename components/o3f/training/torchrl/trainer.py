@@ -12,7 +12,7 @@ from torchrl.trainers import Trainer
 from torchrl.trainers.trainers import TargetNetUpdaterHook
 
 from o3f.algorithms import Learner
-from o3f.data import dataset_info
+from o3f.data.buffers import RowsBuffer
 from o3f.errors import require
 from o3f.objectives import LAPOLoss
 from o3f.training.torchrl.hooks import JointStepper, LearnerStepper, OfflineOnlineHook
@@ -75,7 +75,8 @@ def make_trainer(
         optimization_stepper=JointStepper() if learner is None else LearnerStepper(learner),
         **options,
     )
-    rule = dataset_info(replay_buffer).reward if hasattr(replay_buffer, "dataset_info") else None
+    info = replay_buffer.dataset_info if isinstance(replay_buffer, RowsBuffer) else None
+    rule = None if info is None else info.reward
     OfflineOnlineHook(
         replay_buffer, updates_per_step=updates_per_step, reward=rule, offline_steps=offline_steps
     ).register(trainer)
