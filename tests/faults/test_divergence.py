@@ -39,8 +39,8 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """About one reward of thirty is infinite, behind every check of the environment; a resumed run sees the same."""
     original = finetune.with_rule
 
-    def with_infinity(transition: Any, rule: Any) -> Any:
-        stored = original(transition, rule)
+    def with_infinity(transition: Any, rule: Any, before: float) -> Any:
+        stored = original(transition, rule, before)
         if int(transition["next", "reward"].item() * 1e5) % 30 == 0:
             stored["next", "reward"].fill_(math.inf)
         return stored

@@ -254,11 +254,11 @@ def test_f33_a_run_with_poisoned_weights_stops(exploration: str, place: Path, mo
     step = Faulty.step
     monkeypatch.setattr(Faulty, "step", lambda self, action: (received.append(action), step(self, action))[1])
 
-    def poisoned_after_20_steps(transition: Any, rule: Any) -> Any:
+    def poisoned_after_20_steps(transition: Any, rule: Any, before: float) -> Any:
         if len(received) == 20:
             for parameter in learners[0].policy.parameters():
                 parameter.data.fill_(torch.nan)
-        return store(transition, rule)
+        return store(transition, rule, before)
 
     monkeypatch.setattr(finetune.build, "learner", lambda *given: learners.append(build(*given)) or learners[0])
     monkeypatch.setattr(finetune, "with_rule", poisoned_after_20_steps)
