@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from o3f.cli.sweeps import Outcome, missing_launcher, outcomes, report_sweep
 from tests.support.recipe_runs import ROOT, SCRATCH, TINY, command, run
@@ -43,6 +44,7 @@ def test_joblib_runs_all_jobs_in_processes_and_lists_what_failed(
     assert "Fine-tuned: runs/tau0.2" in logs[2]
     assert "Fine-tuned" not in told.out  # which is in the logs, one line for each job instead
     assert f"[algorithm.tau=0.2] done; {folder}/2.log" in told.out
+    get_reusable_executor().shutdown(wait=True)  # its idle processes would stay for minutes, also for other tests
 
 
 def test_submitit_runs_jobs_of_its_own(
