@@ -15,7 +15,7 @@ from tests.support.recipe_runs import make_dataset
 TREE = ("test_configs", "test_torchrl_examples")
 
 #: Files whose tests start many processes. They are begun first, so that at the end nobody waits for one of them.
-LONG = ("test_figures.py", "test_quickstart.py", "test_benchmark.py", "test_wheel.py", "test_crash.py")
+LONG = ("test_crash.py", "test_compiled_step.py", "test_wheel.py", "test_sweeps.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

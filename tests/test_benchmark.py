@@ -229,6 +229,7 @@ def test_products_are_those_of_the_plain_version(workload: str) -> None:
 # ----------------------------------------------------------------------------------------------- the recipe
 
 
+@pytest.mark.slow
 def test_the_recipe(tmp_path: Path) -> None:
     less = ["rounds=1", "seconds=0.05", "only=[iql2,scoring]", "~contenders.ours_compiled"]
     overrides = [*less, "contenders.d3rlpy.package=no_such_package"]

@@ -38,6 +38,7 @@ def pretend(run: PlannedRun, step: int, rate: float | None = None, done: bool = 
         (run.path / "done.json").write_text("{}")
 
 
+@pytest.mark.slow
 def test_every_arm_composes_into_a_folder_of_its_own() -> None:
     config = settings("figures", "budget=short", "tasks=[halfcheetah/medium]", "seeds=1")
     runs = planned(config, *config.catalogue)

@@ -122,4 +122,4 @@ def test_every_algorithm_has_its_file_with_its_hyper_parameters() -> None:
     for name, settings in files.items():
         fields = ALGORITHMS[name].config_type.__dataclass_fields__.keys()
         assert settings["name"] == name
-        assert settings.keys() - {"name", "batch_size", "updates_per_step"} == fields, name
+        assert settings.keys() - {"name", "batch_size", "updates_per_step", "offline_steps"} == fields, name

@@ -172,7 +172,7 @@ def test_a_component_that_never_changes_keeps_its_size() -> None:
     torch.testing.assert_close(scores, torch.tensor([0.25, 0.0]))
 
 
-@pytest.mark.parametrize("name", ["iql", "sac"])  # a policy of either kind
+@pytest.mark.parametrize("name", ["iql", pytest.param("sac", marks=pytest.mark.slow)])  # a policy of either kind
 def test_a_run_resumes_and_its_agent_travels(name: str, place: Path) -> None:
     overrides = [*recipe_runs.SHORT, f"algorithm={name}", "algorithm.normalise=true"]
     whole = recipe_runs.run("finetune", *overrides)

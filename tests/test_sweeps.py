@@ -66,6 +66,7 @@ def test_a_job_that_was_killed_is_listed_too(tmp_path: Path, capsys: pytest.Capt
     assert "  job 1  seed=1  ended without a word: killed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_command_and_its_processes(place: Path) -> None:
     call = [
         sys.executable,

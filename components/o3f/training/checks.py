@@ -234,7 +234,7 @@ def check_algorithm(config: DictConfig) -> None:
         ConfigError: naming the key, the allowed range and what was found.
     """
     algorithm = config.algorithm
-    for key in ("batch_size", "updates_per_step", "offline_steps"):
+    for key in ("batch_size", "updates_per_step", *(["offline_steps"] if "offline_steps" in algorithm else [])):
         require_range(config, f"algorithm.{key}", "[1, inf)", integer=True)
     for key in ("hidden_sizes", "actor_hidden_sizes"):
         sizes = algorithm.get(key, [])
