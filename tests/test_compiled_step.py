@@ -119,6 +119,7 @@ def test_further_terms_and_values_count() -> None:
     torch.testing.assert_close(results[1], results[0], rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_compiled_to_machine_code_it_is_equal_too() -> None:
     torch.compiler.reset()
     plain, compiled = make("iql", compile=False), make("iql", compile=True)

@@ -57,7 +57,7 @@ def test_f01_the_covering_list_covers() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "sac_from_cql" else name for name in REALLY_KILLED]
+    "name", [name if name == "iql" else pytest.param(name, marks=pytest.mark.slow) for name in REALLY_KILLED]
 )
 def test_f01_a_run_killed_twice_ends_like_one_that_was_not(name: str, place: Path) -> None:
     """SIGKILL to a process that the command starts, once inside a save, once between steps; the same command again."""
