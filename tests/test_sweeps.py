@@ -47,6 +47,7 @@ def test_joblib_runs_all_jobs_in_processes_and_lists_what_failed(
     get_reusable_executor().shutdown(wait=True)  # its idle processes would stay for minutes, also for other tests
 
 
+@pytest.mark.slow
 def test_submitit_runs_jobs_of_its_own(
     place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_scorer_and_a_sampler_of_ones_own(follow: Follow) -> None:
     assert abs(executed(scorer=scorer(1))) < 0.01
 
 
+@pytest.mark.slow
 def test_choosing_sigma(follow: Follow) -> None:
     """The critics rank well at every sigma, and yet their choice loses where sigma is large."""
     _, names = follow("choosing_sigma")
