@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Minari's HDF5 storage and what its extra installs.
 # Expected: minari[create,hdf5] installs what reading and writing HDF5 datasets needs.
-# Seen:     the storage imports Pillow, which nothing installs; datasets can be neither made nor loaded.
+# Seen:     the storage imports Pillow, which nothing installs; the recorder cannot be made.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -19,15 +19,12 @@ import minari
 
 print({name: version(name) for name in ("minari", "gymnasium", "h5py")})
 print("names Pillow among its requirements:", any("pillow" in each.lower() for each in requires("minari")))
-recorder = minari.DataCollector(gym.make("CartPole-v1"))
-recorder.reset(seed=0)
-recorder.step(recorder.action_space.sample())
 try:
-    recorder.create_dataset("needs/pillow-v0")
+    minari.DataCollector(gym.make("CartPole-v1"))
     told = "no error"
 except ModuleNotFoundError as error:
     told = str(error)
-print("making a dataset:", told)
+print("recording with HDF5, the usual storage:", told)
 assert told == "No module named 'PIL'", told
 print("As found: install Pillow beside it.")
 PY
