@@ -12,8 +12,8 @@ from torch import Tensor
 
 from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, critic_metrics
-from o3f.algorithms.sac import soft_networks
+from o3f.algorithms.learner import critic_metrics
+from o3f.algorithms.sac import SoftLearner, soft_networks
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
 from o3f.objectives.cql import Backup, GapReduction
@@ -91,7 +91,7 @@ class CQLConfig:
         check_ranges(vars(self))
 
 
-class CQLLearner(Learner):
+class CQLLearner(SoftLearner):
     """Trains a tanh-Gaussian policy, m critics, the temperature and the multiplier by CQL's losses.
 
     Each update follows d3rlpy's order: temperature, multiplier (if learned), critics, policy, Polyak step of
@@ -166,24 +166,10 @@ class CQLLearner(Learner):
         """The temperature, where the critics' targets count the policy's entropy."""
         return self.loss.alpha.item() if self.config.entropy_backup else None
 
-    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take one step of the critics per batch ``[B]``, of the policy on the last; return its metrics, 0-d."""
-        metrics: dict[str, Tensor] = {}
-        for index, batch in enumerate(batches):
-            step = self._take_step if index == len(batches) - 1 else self._take_critic_step
-            metrics = step(batch, None if self.next_value is None else self.next_value(batch))
-            self.updates += 1
-        return metrics if report else {}
-
     def _step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
         drawn = self.loss.draw(batch)
         metrics = self._temperature_step(batch, drawn[1]) | self._critic_step(batch, next_value)
         metrics |= self._actor_step(batch, drawn)
-        self.loss.update_targets(self.config.tau)
-        return metrics
-
-    def _critics_alone(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
-        metrics = self._critic_step(batch, next_value)
         self.loss.update_targets(self.config.tau)
         return metrics
 

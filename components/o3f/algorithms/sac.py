@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from o3f.algorithms.agent import Agent, fill_missing, make_critics
+from o3f.algorithms.compiled_step import Step
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import Learner, critic_metrics
 from o3f.errors import ConfigError, require
@@ -95,7 +97,31 @@ def soft_networks(observation_dim: int, action_dim: int, config: Any, device: to
     return Agent(policy, critic)
 
 
-class SACLearner(Learner):
+class SoftLearner(Learner):
+    """What soft actor-critic and CQL share: of several batches all but the last serve the critics and their targets."""
+
+    _take_step: Step
+    _take_critic_step: Step
+
+    @abstractmethod
+    def _critic_step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]: ...
+
+    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
+        """Take one step of the critics per batch ``[B]``, of the rest on the last; return its metrics, 0-d."""
+        metrics: dict[str, Tensor] = {}
+        for index, batch in enumerate(batches):
+            step = self._take_step if index == len(batches) - 1 else self._take_critic_step
+            metrics = step(batch, None if self.next_value is None else self.next_value(batch))
+            self.updates += 1
+        return metrics if report else {}
+
+    def _critics_alone(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
+        metrics = self._critic_step(batch, next_value)
+        self.loss.update_targets(self.config.tau)
+        return metrics
+
+
+class SACLearner(SoftLearner):
     """Trains a tanh-Gaussian policy, m critics and the temperature by :class:`~o3f.objectives.SACLoss`.
 
     An update of one batch is a step of the critics, then one of policy and temperature with the new critics (d3rlpy's
@@ -156,20 +182,6 @@ class SACLearner(Learner):
     def entropy_weight(self) -> float | None:
         """The temperature, where the critics' targets count the policy's entropy."""
         return self.loss.alpha.item() if self.config.entropy_backup else None
-
-    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take one step of the critics per batch ``[B]``, of the rest on the last; return its metrics, 0-d."""
-        metrics: dict[str, Tensor] = {}
-        for index, batch in enumerate(batches):
-            step = self._take_step if index == len(batches) - 1 else self._take_critic_step
-            metrics = step(batch, None if self.next_value is None else self.next_value(batch))
-            self.updates += 1
-        return metrics if report else {}
-
-    def _critics_alone(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
-        metrics = self._critic_step(batch, next_value)
-        self.loss.update_targets(self.config.tau)
-        return metrics
 
     def _step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
         metrics = self._critic_step(batch, next_value) | self._policy_step(batch)
