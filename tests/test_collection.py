@@ -141,6 +141,11 @@ def test_workers_multiply_with_the_precision_of_the_run(place: Path) -> None:
     ("overrides", "message"),
     [
         (["num_workers=2"], "num_workers=2 needs collector=multi_sync or ray"),
+        (["+collector.timeout=5"], "collector.timeout does nothing with collector=single"),
+        (
+            ["collector=multi_sync", "+collector.num_cpus=2"],
+            "collector.num_cpus does nothing with collector=multi_sync",
+        ),
         (["collector.kind=both"], "collector.kind: 'both' is not known"),
     ],
 )

@@ -103,12 +103,27 @@ def test_f31_hung_workers_are_killed_and_started_anew(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("forked")
-@pytest.mark.filterwarnings("ignore:The environment failed", "ignore:Step 0 has no score")
-def test_f29_a_failing_environment_is_not_taken_for_a_dead_worker(place: Path) -> None:
-    with pytest.raises(
-        EnvironmentFailure, match=r"^The environment failed in step 3 .*: motor 3 does not answer\n.*2 in"
+@pytest.mark.filterwarnings("ignore:Step 0 has no score")
+def test_f89_a_failing_environment_of_a_worker_is_told_and_not_taken_for_a_dead_one(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TorchRL turns warnings off in its processes, and the process prints a trace of what ends it."""
+    with (
+        pytest.warns(RuntimeWarning, match=r"^Worker [01]: The environment failed in step 3 .*\n.*Failure 1 in a row"),
+        pytest.raises(
+            EnvironmentFailure, match=r"^The environment failed in step 3 .*: motor 3 does not answer\n.*2 in"
+        ),
     ):
         run("finetune", *FAULTY, "+task.env.kwargs.how=raise")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("forked")
+def test_f89_an_environment_that_cannot_be_made_in_a_worker_is_told_with_its_place(place: Path) -> None:
+    with pytest.raises(
+        EnvironmentFailure, match=r"^The environment of worker 0 could not be made \(OSError in __init__, .*faulty_envs"
+    ):
+        run("finetune", *FAULTY, "+task.env.kwargs.how=second")
 
 
 def test_an_error_of_another_kind_keeps_its_name(tmp_path: Path) -> None:

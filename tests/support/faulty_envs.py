@@ -25,6 +25,8 @@ class Faulty(gymnasium.Env[Any, Any]):
         self, how: str = "raise", at: int = 3, share: float = 1.0, end: int = 6, render_mode: str | None = None
     ) -> None:
         type(self).made += 1
+        if how == "second" and "NoWarn" in multiprocessing.current_process().name:  # a worker of TorchRL
+            raise OSError("port 5005 is taken")
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(np.array([0.0, 0.0]), np.array([50.0, np.inf]), dtype=np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float64)

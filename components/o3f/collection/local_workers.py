@@ -18,7 +18,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.collectors import MultiSyncCollector
 
-from o3f.collection.noting import raise_noted
+from o3f.collection.noting import raise_noted, warn_noted
 from o3f.collection.steps import Settings
 from o3f.collection.watchdog import Watchdog
 from o3f.collection.worker_env import WorkersLost, collector_options, worker_envs
@@ -55,6 +55,7 @@ class LocalWorkers:
 
     Raises:
         WorkersLost: a process died, or they needed more than :data:`START` seconds.
+        EnvironmentFailure: a worker's environment could not be made.
     """
 
     def __init__(self, settings: Settings, actor: TensorDictModuleBase, start: int, step: int) -> None:
@@ -80,10 +81,13 @@ class LocalWorkers:
                     auto_register_policy_transforms=False,
                 )
         except BaseException as error:
-            self.close()
+            with self._scratch.pop_all():  # the notes are read before they go
+                self.close()
+                raise_noted(self._notes)
             if isinstance(error.__cause__, EOFError):
                 raise WorkersLost(str(error)) from error
             raise
+        warn_noted(self._notes)
         self._steps = iter(self._collector)
 
     def next(self) -> TensorDictBase:
@@ -99,12 +103,14 @@ class LocalWorkers:
             with self._watchdog.within(self._timeout):
                 steps: TensorDictBase = next(self._steps)
         except Exception as error:
+            warn_noted(self._notes)
             raise_noted(self._notes)
             if self._watchdog.bitten:
                 raise WorkersLost(f"no answer within {self._timeout:g} seconds (collector.timeout)") from error
             if ended := self._ended():
                 raise WorkersLost(ended) from error
             raise
+        warn_noted(self._notes)
         return steps
 
     def close(self) -> None:

@@ -15,10 +15,10 @@ import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase, GymWrapper, InitTracker, TransformedEnv
 
-from o3f.collection.noting import Noting
+from o3f.collection.noting import Noting, noting_making
 from o3f.collection.steps import Settings
 from o3f.envs import EnvConfig, make_gym_env
-from o3f.envs.wrappers import seed_streams
+from o3f.envs.wrappers import Env, seed_streams
 
 
 class WorkersLost(RuntimeError):
@@ -35,7 +35,7 @@ class WorkerEnv:
         max_failures: of the environment in a row.
         tracked: whether the actor asks for ``is_init``.
         precision: of float32 matrix products in the worker's process, which acts as the run's would.
-        notes: file for what the environment raises; None where the launcher passes errors on itself.
+        notes: file for what the environment raises and warns of; None where the launcher passes errors on itself.
     """
 
     config: EnvConfig
@@ -51,13 +51,17 @@ class WorkerEnv:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked process has the run's own answer
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        env = make_gym_env(self.config, seed=self.seed, max_failures=self.max_failures)
-        if self.notes is not None:
-            env = Noting(env, Path(self.notes))
-        wrapped = GymWrapper(env, device="cpu")
+        wrapped = GymWrapper(self._make(), device="cpu")
         seed_streams(self.seed)
         torch.set_float32_matmul_precision(self.precision)
         return TransformedEnv(wrapped, InitTracker()) if self.tracked else wrapped
+
+    def _make(self) -> Env:
+        if self.notes is None:
+            return make_gym_env(self.config, seed=self.seed, max_failures=self.max_failures)
+        with noting_making(Path(self.notes)):
+            env = make_gym_env(self.config, seed=self.seed, max_failures=self.max_failures)
+        return Noting(env, Path(self.notes))
 
 
 def _end_with_parent() -> None:

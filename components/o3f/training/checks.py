@@ -9,7 +9,7 @@ from o3f.algorithms import learner_type
 from o3f.data import FORMATS
 from o3f.data.mixing import num_online
 from o3f.data.rewards import MEASURED
-from o3f.errors import check_keys, optional, require, require_range
+from o3f.errors import ConfigError, check_keys, optional, require, require_range
 from o3f.objectives.ranges import RANGES
 from o3f.training.exploration import LIMITS
 
@@ -181,6 +181,12 @@ def check_collector(config: DictConfig) -> None:
     require_range(config, "num_workers", "[1, inf)", integer=True)
     if kind == "single":
         require(config.num_workers == 1, f"num_workers={config.num_workers} needs collector=multi_sync or ray.")
+    read = {"single": set(), "multi_sync": {"timeout"}, "ray": {"timeout", "address", "num_cpus"}}[kind]
+    for key in sorted(config.collector.keys() - {"kind"} - read):
+        raise ConfigError(
+            f"collector.{key} does nothing with collector={kind}: leave it out, or choose another collector."
+        )
+    if kind == "single":
         return
     require_range(config, "collector.timeout", "(0, inf)")
     if kind == "ray":
