@@ -31,7 +31,7 @@ test: setup-dev
 
 check: setup-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/mypy components && $(BIN)/pyright components
+	$(BIN)/mypy components recipes && $(BIN)/pyright components recipes
 
 $(VENV)/.setup-docs: $(VENV)/.setup
 	@$(BIN)/pip install -q -e ".[docs]" && touch $@

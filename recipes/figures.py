@@ -105,8 +105,8 @@ def show_plan(runs: Sequence[PlannedRun], costs: dict[PlannedRun, float], config
     print(f"{len(runs)} runs, {sum(run.finished for run in runs)} finished;", end=" ")
     print(f"{total:.2f} core-hours left, about {total / config.jobs:.2f} hours with {config.jobs} jobs")
     print("A pre-training is counted with the first run that needs it, and once.")
-    hours = {nodes: launched_seconds(costs, nodes * config.node_cores) / 3600 for nodes in config.nodes}
-    told = ", ".join(f"{each:.1f} hours on {nodes}" for nodes, each in hours.items())
+    nodes_seconds = {nodes: launched_seconds(costs, nodes * config.node_cores) for nodes in config.nodes}
+    told = ", ".join(f"{seconds / 3600:.1f} hours on {nodes}" for nodes, seconds in nodes_seconds.items())
     print(f"With run_launcher=submitit or ray, an arm after the other, nodes of {config.node_cores} cores: {told};")
     print(
         f"no fewer than {max(costs.values(), default=0.0) / 3600:.1f} hours, which the longest run takes on one core."

@@ -84,10 +84,8 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
 
 def with_rule(transition: TensorDictBase, rule: RewardRule, before: float) -> TensorDictBase:
     """Return the transition with the reward that the learner sees; ``before`` is what the episode had until then."""
-    transition = transition.copy()
     reward = rule.online(transition["next", "reward"], before)
-    transition["next"] = transition["next"].copy().set("reward", reward)
-    return transition
+    return transition.copy().set(("next", "reward"), reward)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,15 @@ def main(config: DictConfig) -> None:
     shown = [tag for tag in config.tags if any(curves(runs, tag, config.parts) for runs in arms.values())]
     require(bool(shown), f"none of these runs has logged any of {', '.join(config.tags)}.")
     canvas = optional("matplotlib.figure", "plots").Figure((5.5 * len(shown), 4.2), layout="constrained")
-    for panel, tag in zip(canvas.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    panels = canvas.subplots(1, len(shown), squeeze=False)[0]
+    for panel, tag in zip(panels, shown, strict=True):
         for label, runs in arms.items():
             if drawn := curves(runs, tag, config.parts):
                 draw_mean(panel, drawn, label, confidence=config.confidence, min_seeds=config.min_seeds)
         panel.set_title(tag)
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)
-    panel.legend(fontsize=8)
+    panels[-1].legend(fontsize=8)
     counts = sorted({len(runs) for runs in arms.values()})
     few = f"; no interval below {config.min_seeds}" if counts[0] < config.min_seeds else ""
     seeds = "-".join(map(str, counts))
