@@ -110,7 +110,8 @@ def next_command() -> str:
     running = HydraConfig.get()
     changed = [each for each in running.overrides.task if each.lstrip("+").startswith("task.")]
     changed = [each for each in changed if not each.startswith("task.behaviour")]
-    return f"{program} {shlex.join([f'task={running.runtime.choices["task"]}', *changed])}"
+    task = running.runtime.choices["task"]
+    return f"{program} {shlex.join([f'task={task}', *changed])}"
 
 
 if __name__ == "__main__":

@@ -14,11 +14,14 @@ from o3f.modules import Normaliser
 from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+FAULTS = (Path(__file__).parents[1] / "docs/reliability.md").read_text(encoding="utf-8")
 
 
-def test_the_compose_example_trains_and_fits_on_a_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compose_example_trains_and_fits_on_a_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, latent = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 16
+    assert len([line for line in code.splitlines() if line.strip()]) <= 19
     datasets_folder(monkeypatch, tmp_path)
     with gymnasium.make("HalfCheetah-v5") as env:
         spaces: dict[str, Any] = {
@@ -31,7 +34,7 @@ def test_the_compose_example_trains_and_fits_on_a_screen(tmp_path: Path, monkeyp
 
     assert code.count("1_000") == 2
     run: dict[str, Any] = {}
-    setup, loop = code.replace("1_000", "12").split("for transition in")
+    setup, loop = code.replace("1_000", "12").split("\nfor transition in")
     exec(setup, run)
     before = [parameter.clone() for parameter in run["loss"].critic.parameters()]
     exec("for transition in" + loop, run)
@@ -45,6 +48,11 @@ def test_the_compose_example_trains_and_fits_on_a_screen(tmp_path: Path, monkeyp
         inside = [each for each in getattr(run["loss"], f"{name}_network").modules() if isinstance(each, Normaliser)]
         assert inside, name
         assert all(each.loc.abs().max() > 0 for each in inside), name
+    shown = capsys.readouterr().out
+    assert re.match(
+        r"\{'loss_actor': [\d.]+, 'loss_qvalue': [\d.]+, 'loss_value': [\d.]+, 'entropy': [\d.-]+\}\n", shown
+    ), shown
+    assert f"lists {len(re.findall(r'^[|] [0-9]+ [|] [ABC]', FAULTS, re.MULTILINE))} faults" in README
 
 
 def test_every_file_and_command_named_exists() -> None:

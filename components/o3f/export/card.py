@@ -172,8 +172,8 @@ def _limits(manifest: Mapping[str, Any]) -> str:
         "Tested in the simulator named above alone: not on hardware, not with delays, sensor noise or another rate.",
         "Nothing is known of observations unlike those of the data and the run.",
         f"Actions stay between {_bound(action, -1)} and {_bound(action, 1)}; nothing else is guaranteed of them.",
-        f"A decision took {times['median_us']:.0f} µs (median; p99 {times['p99_us']:.0f} µs) with one thread on"
-        f" {manifest['versions']['processor']}; another machine needs its own measurement.",
+        f"A decision took {times['median_us']:.0f} µs (median; p99 {times['p99_us']:.0f} µs) with one thread, in the"
+        f" calmest of five series, on {manifest['versions']['processor']}; another machine needs its own measurement.",
     ]
     if limits:
         items.append(f"The run explored within {json.dumps(limits)} (in [-1, 1]). {_WITHIN}")
