@@ -17,6 +17,7 @@ from o3f.cli.recipe import recipe
 from o3f.collection import make_collection
 from o3f.data import RewardRule
 from o3f.envs.wrappers import seed_streams
+from o3f.figures.quantities import what_changed
 from o3f.runs.folder import RunFolder
 from o3f.training import build
 from o3f.training.best import BestAgent
@@ -31,6 +32,7 @@ def main(config: DictConfig) -> None:
     check_online(config)
     path, scores = finetune_in_folder(config)
     print(f"Fine-tuned: {path}: {scores}")
+    print(what_changed(path))
     print(f"Next: {command('evaluate', f'run={path}', 'episodes=100')}")
     print(f"      tensorboard --logdir {config.runs}")
 

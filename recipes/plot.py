@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 
 from o3f.cli.recipe import recipe, require, require_range
 from o3f.errors import optional
-from o3f.evaluation.comparison import draw_mean, in_parts
-from o3f.runs.identity import read_settings
+from o3f.figures.found import found_runs, run_folders
+from o3f.figures.plot import draw_mean, in_parts
 from o3f.runs.logger import read_csv
-
-#: What may tell arms apart, in the order of a label.
-PARTS = ("name", "task.name", "algorithm.name", "exploration.kind")
 
 
 @recipe("plot")
@@ -24,7 +20,11 @@ def main(config: DictConfig) -> None:
     require_range(config, "confidence", "(0, 1)")
     require_range(config, "min_seeds", "[2, inf)", integer=True)
     require_range(config, "parts", "[1, inf)", integer=True)
-    arms = group(folders(config))
+    runs_found = found_runs(run_folders(config))
+    several = len({run.task for run in runs_found}) > 1
+    arms: dict[str, list[Path]] = {}
+    for run in runs_found:
+        arms.setdefault(f"{run.task} {run.arm}" if several else run.arm, []).append(run.path)
     shown = [tag for tag in config.tags if any(curves(runs, tag, config.parts) for runs in arms.values())]
     require(bool(shown), f"none of these runs has logged any of {', '.join(config.tags)}.")
     canvas = optional("matplotlib.figure", "plots").Figure((5.5 * len(shown), 4.2), layout="constrained")
@@ -44,39 +44,9 @@ def main(config: DictConfig) -> None:
     canvas.savefig(config.output, dpi=110)
     for label, runs in arms.items():
         print(f"{label}: {len(runs)} {'seed' if len(runs) == 1 else 'seeds'}")
+    if len({frozenset(run.name for run in each) for each in arms.values()}) > 1:
+        print("these are not the same seeds in every arm: recipes/compare.py compares those that have a pair")
     print(f"Curves: {config.output}")
-
-
-def folders(config: DictConfig) -> list[Path]:
-    """Return the run folders asked for: those given, or all of a name that collected."""
-    require(
-        (config.run is None) != (config.name is None),
-        "say which runs: run=[FOLDER,...], or name=NAME for all fine-tuning runs of that name.",
-    )
-    if config.run is not None:
-        found = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
-    else:
-        found = [path for path in sorted(Path(config.runs, config.name).glob("*/seed*")) if "-offline" not in str(path)]
-    for path in found:
-        require((path / "metrics.csv").exists(), f"{path} is no run folder: it has no metrics.csv.")
-    require(bool(found), f"there is no fine-tuning run in {Path(config.runs, config.name or '')}.")
-    return found
-
-
-def group(found: Sequence[Path]) -> dict[str, list[Path]]:
-    """Return the runs of each arm, by what of its name, task, algorithm and exploration is not the same in all."""
-    arms: dict[Path, list[Path]] = {}
-    for path in found:
-        arms.setdefault(path.parent, []).append(path)
-    said = {arm: parts(read_settings(runs[0] / "config.yaml")) for arm, runs in arms.items()}
-    telling = [part for part in PARTS if len({each[part] for each in said.values()}) > 1] or [PARTS[-1]]
-    return {" ".join(said[arm][part] for part in telling): runs for arm, runs in arms.items()}
-
-
-def parts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return what may tell an arm from others."""
-    config = OmegaConf.create(dict(settings))
-    return {part: str(OmegaConf.select(config, part, default="offline")) for part in PARTS}
 
 
 def curves(runs: Sequence[Path], tag: str, count: int) -> list[dict[float, float]]:

@@ -1,7 +1,7 @@
 """Pre-train, fine-tune in several ways, compare: python recipes/quickstart.py.
 
 Runs the other recipes as commands, so that what is finished is not done again and what was stopped goes on.
-Table and figure are made from the metrics.csv files of the run folders.
+Table and figure are those of the compare recipe.
 """
 
 from __future__ import annotations
@@ -14,21 +14,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from o3f.cli.commands import arguments, command
 from o3f.cli.recipe import recipe, require_range
 from o3f.data import is_local
-from o3f.errors import ResourceError, optional
-from o3f.evaluation.comparison import comparison_table, paired_differences, plot_arms, read_curves
+from o3f.errors import ResourceError
+from o3f.figures.comparison import check_comparison, compare_runs
+from o3f.figures.found import found_runs
 
-LABELS = {
-    "optimistic": "O3F",
-    "noise": "Gaussian noise",
-    "policy": "plain policy",
-    "matched_noise": "matched noise",
-    "random_rank": "random rank",
-}
 #: Processes of runs, the ended ones too.
 STARTED: list[subprocess.Popen[bytes]] = []
 
@@ -40,9 +33,7 @@ def main(config: DictConfig) -> None:
         require_range(config, key, "[1, inf)", integer=True)
     for seed in config.seeds:
         require_range({"seeds": seed}, "seeds", "[0, inf)", integer=True)
-    require_range(config, "confidence", "(0, 1)")
-    for module in ("matplotlib", "scipy"):  # needed at the end: told at the start
-        optional(module, "plots")
+    check_comparison(config.comparison)  # needed at the end: told at the start
     started = time.monotonic()
     folder = Path(config.runs, config.name)
     common = [
@@ -67,15 +58,12 @@ def main(config: DictConfig) -> None:
                 process.terminate()
             raise
 
-    runs = {arm: [folder / f"{config.run}-{arm}" / f"seed{seed}" for seed in config.seeds] for arm in config.arms}
-    arms = {LABELS[arm]: [read_curves(path) for path in paths] for arm, paths in runs.items()}
-    Console(width=120).print(comparison_table(arms, config.confidence))
-    print("\n".join(paired_differences(arms, config.confidence)))
-    print(f"\nCurves: {plot_arms(arms, folder / 'quickstart.png', title=config.title)}")
-    print(f"All of it took {(time.monotonic() - started) / 60:.1f} minutes. Next:")
+    runs = [folder / f"{config.run}-{arm}" / f"seed{seed}" for arm in config.arms for seed in config.seeds]
+    report = compare_runs(found_runs(runs), config.comparison)
+    print(f"\n{report}: all of it, with curves. It took {(time.monotonic() - started) / 60:.1f} minutes. Next:")
     print(f"  tensorboard --logdir {folder}")
     print(f"  {commands[0]}  # resumes where it was stopped; now it says that it is done")
-    print(f"  {command('evaluate', f'run={runs[config.arms[0]][0]}', 'episodes=20', 'optimistic=true')}")
+    print(f"  {command('evaluate', f'run={runs[0]}', 'episodes=20', 'optimistic=true')}")
 
 
 def run(recipe_name: str, overrides: Sequence[str], after: Future[str] | None = None) -> str:

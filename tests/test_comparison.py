@@ -1,72 +1,170 @@
-"""From run folders to the table and the figure."""
+"""The compare recipe: from run folders to arms, pairs, a table and sentences, also while runs are under way."""
 
 from __future__ import annotations
 
-import io
+import csv
 from pathlib import Path
+from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pytest
-from rich.console import Console
+from omegaconf import OmegaConf
 
-from o3f.evaluation.comparison import Curves, comparison_table, paired_differences, plot_arms, read_curves
+from o3f.errors import ConfigError
+from o3f.figures.found import found_runs, results_so_far
+from o3f.figures.quantities import what_changed
+from o3f.runs.files import write_text
 from o3f.runs.logger import RunLogger
-
-BETTER = [Curves({0: 100.0 + k, 50: 120.0, 100: 140.0 + 3 * k}, {40: 110.0, 90: 130.0}) for k in range(3)]
-WORSE = [Curves({0: 100.0 + k, 50: 90.0, 100: 101.0 - k}, {40: 50.0, 90: 60.0 + k}) for k in range(3)]
-ARMS = {"O3F": BETTER, "noise": WORSE}
+from recipes import compare
+from tests.support.recipe_runs import settings
 
 
-def test_curves_come_from_the_run_folder(tmp_path: Path) -> None:
-    with RunLogger(tmp_path) as logger:
-        logger.log(0, {"eval/return": 3.5, "eval/length": 50.0})
-        logger.log(50, {"rollout/return": -1.25, "train/loss/value": 9.0})
-        logger.log(100, {"rollout/return": -0.75, "eval/return": 4.5})
-    curves = read_curves(tmp_path)
-    assert curves == Curves({0: 3.5, 100: 4.5}, {50: -1.25, 100: -0.75})
-    assert (curves.offline, curves.final, curves.collecting) == (3.5, 4.5, -1.0)
-
-
-def test_a_run_without_the_figures_is_refused(tmp_path: Path) -> None:
-    with RunLogger(tmp_path) as logger:
-        logger.log(10, {"eval/return": 3.5})
-    with pytest.raises(ValueError, match="offline evaluation"):
-        read_curves(tmp_path)
-
-
-def test_the_table_by_hand() -> None:
-    # Changes 40, 42, 44: s = 2, half width 4.302653 * 2 / sqrt(3) = 4.97. Changes 1, -1, -3: the interval holds 0.
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(comparison_table(ARMS))
-    text = console.export_text()
-    ours, theirs = (next(line for line in text.splitlines() if label in line) for label in ARMS)
-    assert [cell.strip() for cell in ours.split("│")[1:-1]] == [
-        "O3F", "101 ± 2", "143 ± 7", "42 ± 5", "improved", "120 ± 0", "19 ± 2",
-    ]  # fmt: skip
-    assert "no clear improvement" in theirs
-    assert "-1 ± 5" in theirs
-
-
-def test_differences_are_paired_by_seed() -> None:
-    # Final: 39, 43, 47; collecting: 65, 64.5, 64.
-    (line,) = paired_differences(ARMS)
-    assert line == "O3F minus noise: after 43 ± 10, while collecting 64 ± 1"
-
-
-def test_the_figure_draws_both_kinds_of_curve(tmp_path: Path) -> None:
-    both = matplotlib.image.imread(plot_arms(ARMS, tmp_path / "both.png"))
-    evaluated_moved = {
-        "O3F": [Curves({**run.evaluated, 50: 0.0}, run.collected) for run in BETTER],
-        "noise": WORSE,
+def write_run(
+    root: Path,
+    kind: str,
+    seed: int,
+    scores: list[float],
+    *,
+    name: str = "mine",
+    task: str = "hopper",
+    pretrained: str = "auto",
+    data: str = "hash",
+) -> Path:
+    """A run of 1000 steps with an evaluation each 100; 50 is a return of 100. Every episode has 50 steps."""
+    folder = root / name / f"{task}-iql-{kind}" / f"seed{seed}"
+    given: dict[str, Any] = {
+        "name": name,
+        "seed": seed,
+        "task": {"name": task, "score": {"min": 0.0, "max": 200.0}},
+        "algorithm": {"name": "iql"},
+        "dataset": {"id": "set"},
+        "offline": {"steps": 10},
+        "pretrained": pretrained,
     }
-    collected_moved = {
-        "O3F": [Curves(run.evaluated, {**run.collected, 40: 0.0}) for run in BETTER],
-        "noise": WORSE,
-    }
-    assert both.shape[0] > 300
-    width = both.shape[1] // 2
-    for index, arms in enumerate((evaluated_moved, collected_moved)):
-        other = matplotlib.image.imread(plot_arms(arms, tmp_path / "other.png"))
-        halves = [np.abs(other - both)[:, :width], np.abs(other - both)[:, width:]]
-        assert halves[index].max() > 0.1
+    given |= {"online": {"steps": 1000}, "exploration": {"kind": kind}}
+    with RunLogger(folder) as logger:
+        for part, score in enumerate(scores):
+            logger.log(100 * part, {"eval/score": score, "eval/return": 2 * score})
+            if part:
+                logger.log(100 * part - 50, {"rollout/return": 2 * score - 20.0})
+                logger.log(100 * part, {"rollout/return": 2 * score})
+    OmegaConf.save(OmegaConf.create(given), folder / "config.yaml")
+    write_text(folder / "env.json", f'{{"dataset_hash": "{data}"}}')
+    return folder
+
+
+def compared(root: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    compare.main(settings("compare", f"runs={root}", f"output={root}/out", *overrides))
+    return capsys.readouterr().out
+
+
+def test_two_arms_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Gains 10, 12, 14 (s = 2, half width 4.302653 * 2 / sqrt(3) = 4.97) and 1, -1, -3; differences 9, 13, 17 (s = 4).
+    # Collecting: the mean of (score - 10) and score, 5 below the gain's mean; differences are the gains'.
+    for seed in range(3):
+        write_run(tmp_path, "noise", seed, [40.0 + seed, 40.0 + seed, 42.0 - 3 * seed])
+        write_run(tmp_path, "optimistic", seed, [40.0 + seed, 45.0 + seed, 55.0 + 5 * seed])
+    text = compared(tmp_path, capsys, "name=mine")
+    ours, theirs = ([cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line)
+    assert ours == ["hopper", "optimistic", "3", "41.0 ± 2.5", "12.0 ± 5.0", "60.0 ± 12.4", "48.0 ± 7.5", "-"]
+    assert theirs[:5] == ["hopper", "noise", "3", "41.0 ± 2.5", "-1.0 ± 5.0"]
+    assert "optimistic against its offline agent: gain +12.0 ± 5.0: improved" in text
+    assert "noise against its offline agent: gain -1.0 ± 5.0: no clear improvement" in text
+    assert "optimistic minus noise: gain +13.0 ± 9.9, collecting +13.0 ± 9.9 (3 seeds): more" in text
+    assert "up to step 200, the last one that all runs were evaluated at" in text  # of 1000
+    written = (tmp_path / "out/comparison.md").read_text()
+    assert "| hopper | optimistic | 3 | 41.0 ± 2.5 | 12.0 ± 5.0 |" in written
+    assert "- gain: mean score over the online evaluations minus the offline score" in written
+    with (tmp_path / "out/comparison.csv").open() as file:
+        assert [(row["arm"], row["seed"], float(row["gain"])) for row in csv.DictReader(file)][:2] == [
+            ("optimistic", "0", 10.0),
+            ("optimistic", "1", 12.0),
+        ]
+    assert (tmp_path / "out/comparison.png").read_bytes().startswith(b"\x89PNG")
+    returns = compared(tmp_path, capsys, "name=mine", "returns=true", "first=noise", "labels={noise: Rauschen}")
+    assert "Rauschen minus optimistic: gain -26.0 ± 19.9" in returns
+    assert "less" in returns
+
+
+def test_seeds_without_a_pair_and_other_agents_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, gain in enumerate([1.0, 2.0, 90.0]):
+        write_run(tmp_path, "optimistic", seed, [40.0, 40.0 + gain])
+        if seed < 2:
+            write_run(tmp_path, "policy", seed, [40.0, 40.0], data="hash" if seed else "made anew")
+    text = compared(tmp_path, capsys, "name=mine")
+    pair = "(2 seeds; not from the same agents; without a pair, left out: seed 2): descriptive"
+    assert f"optimistic minus policy: gain +1.5, collecting +1.5 {pair}" in text
+    assert "policy against its offline agent: gain 0.0: descriptive" in text
+
+
+def test_runs_under_way_are_compared_as_far_as_all_have_got(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [
+        write_run(tmp_path, "optimistic", 0, [40.0, 50.0, 90.0]),
+        write_run(tmp_path, "noise", 0, [40.0, 45.0]),
+        write_run(tmp_path, "policy", 0, [40.0]),  # has not begun online
+    ]
+    results, reached = results_so_far(found_runs(runs), returns=False)
+    assert reached == {"hopper": 100}
+    assert [(each.run.arm, each.values["final"]) for each in results] == [("optimistic", 50.0), ("noise", 45.0)]
+    assert results[0].series.collected == {50: 40.0, 100: 50.0}
+    text = compared(tmp_path, capsys, "name=mine")
+    assert "hopper: up to step 100, the last one that all runs were evaluated at" in text
+    assert "hopper policy seed 0: not evaluated online yet, and not in it" in text
+
+
+def test_the_dip_is_against_the_plain_policy_of_the_same_agent(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path, "optimistic", 0, [40.0, 30.0, *[50.0] * 9]),
+        write_run(tmp_path, "policy", 0, [40.0, 42.0, *[50.0] * 9]),
+        write_run(tmp_path, "noise", 0, [40.0, 30.0, *[50.0] * 9], pretrained="agent.safetensors"),
+    ]
+    results, _ = results_so_far(found_runs(runs), returns=False)
+    dips = {each.run.arm: each.values["dip"] for each in results}
+    assert (dips["optimistic"], dips["policy"]) == (-12.0, 0.0)
+    assert np.isnan(dips["noise"])
+
+
+def test_arms_have_the_shortest_names_that_tell_them_apart(tmp_path: Path) -> None:
+    def names(*runs: Path) -> list[str]:
+        return [run.arm for run in found_runs(runs)]
+
+    scores = [1.0, 2.0]
+    small, large = (write_run(tmp_path, "optimistic", 0, scores, name=name) for name in ("small", "large"))
+    noise = write_run(tmp_path, "noise", 0, scores, name="large")
+    assert names(small) == ["optimistic"]
+    assert names(small, large) == ["small", "large"]
+    assert names(small, large, noise) == ["small optimistic", "large optimistic", "large noise"]
+    again = write_run(tmp_path / "elsewhere", "noise", 0, scores, name="large")
+    assert names(noise, again) == [noise.parent.as_posix(), again.parent.as_posix()]
+    both = [write_run(tmp_path, "noise", 0, scores, task=task) for task in ("a", "b")]
+    assert [(run.task, run.arm) for run in found_runs(both)] == [("a", "noise"), ("b", "noise")]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["name=mine", "tasks=[hopper/medium,walker]"], "tasks: 'walker' is not known.*hopper"),
+        (["name=mine", "first=none"], "first: 'none' is not known.*noise"),
+        (["name=mine", "primary=speed"], "primary.*'speed' is not known"),
+        (["name=mine", "min_seeds=1"], "min_seeds"),
+        (["name=other"], "no fine-tuning run"),
+        (["name=offline"], "none of these runs has an evaluation online yet"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, overrides: list[str], said: str) -> None:
+    write_run(tmp_path, "noise", 0, [1.0, 2.0], task="hopper-medium")
+    write_run(tmp_path, "noise", 0, [1.0], name="offline")
+    with pytest.raises(ConfigError, match=said):
+        compare.main(settings("compare", f"runs={tmp_path}", f"output={tmp_path}/out", *overrides))
+    assert not (tmp_path / "out").exists()
+
+
+def test_finetune_says_what_changed(tmp_path: Path) -> None:
+    better = write_run(tmp_path, "optimistic", 0, [40.0, 55.0, 52.0])
+    assert (
+        what_changed(better)
+        == "The policy's score: 40.0 before, 52.0 after (+12.0); 55.0 at step 100 (checkpoint=best)"
+    )
+    worse = write_run(tmp_path, "noise", 0, [40.0, 30.0])
+    assert what_changed(worse).endswith("30.0 after (-10.0); 40.0 at step 0 (checkpoint=best)")
+    assert "no two evaluations" in what_changed(write_run(tmp_path, "policy", 0, [40.0]))

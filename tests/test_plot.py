@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from o3f.errors import ConfigError
-from o3f.evaluation.comparison import draw_mean, in_parts
+from o3f.figures.plot import draw_mean, in_parts
 from o3f.runs.logger import RunLogger
 from recipes import plot
 from tests.support.recipe_runs import settings
@@ -19,7 +19,13 @@ from tests.support.recipe_runs import settings
 
 def write(root: Path, name: str, kind: str, seed: int, score: float) -> Path:
     folder = root / name / f"hopper-iql-{kind}" / f"seed{seed}"
-    given: dict[str, Any] = {"name": name, "task": {"name": "hopper"}, "algorithm": {"name": "iql"}}
+    given: dict[str, Any] = {
+        "name": name,
+        "task": {"name": "hopper"},
+        "algorithm": {"name": "iql"},
+        "dataset": {"id": "none"},
+        "seed": seed,
+    }
     with RunLogger(folder) as logger:
         logger.log(0, {"eval/score": 10.0})
         logger.log(60 + seed, {"rollout/return": 3.0})

@@ -17,8 +17,8 @@ from torchrl.data import Bounded
 from o3f.algorithms import make_learner
 from o3f.envs import EnvConfig, make_raw_env
 from o3f.errors import ConfigError
-from o3f.evaluation.comparison import Curves, plot_arms
 from o3f.evaluation.intervals import t_interval
+from o3f.figures.comparison import check_comparison
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import leaves, plain
 from o3f.training import build
@@ -123,7 +123,7 @@ def test_f45_sizes_are_whole_numbers(key: str, value: Any) -> None:
     ("recipe", "main", "key"),
     [
         *(("evaluate", evaluate.main, key) for key in ("episodes", "seed", "threads")),
-        *(("quickstart", quickstart.main, key) for key in ("transitions", "workers", "confidence")),
+        *(("quickstart", quickstart.main, key) for key in ("transitions", "workers", "comparison.confidence")),
     ],
 )
 def test_f45_numbers_of_the_other_recipes(recipe: str, main: Callable[[DictConfig], None], key: str) -> None:
@@ -131,7 +131,7 @@ def test_f45_numbers_of_the_other_recipes(recipe: str, main: Callable[[DictConfi
     for value in ("wide", True, math.nan, math.inf, -1, 0.0):
         config = settings(recipe, *overrides)
         OmegaConf.update(config, key, value)
-        with pytest.raises(ConfigError, match=f"{key} must be"):
+        with pytest.raises(ConfigError, match=f"{key.removeprefix('comparison.')} must be"):
             main(config)
 
 
@@ -293,13 +293,10 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return block
 
 
-CURVES = {"a": [Curves({0: 1.0, 1: 2.0}, {1: 2.0})]}
-
-
 @pytest.mark.parametrize(
     ("package", "extra", "work"),
     [
-        ("matplotlib", "plots", lambda folder: plot_arms(CURVES, folder / "a.png")),
+        ("matplotlib", "plots", lambda folder: check_comparison(settings("compare"))),
         ("scipy", "plots", lambda folder: t_interval([1.0, 2.0])),
         ("mujoco", "robotics", lambda folder: make_raw_env(EnvConfig("Reacher-v5"))),
         ("gymnasium_robotics", "robotics", lambda folder: make_raw_env(EnvConfig("AntMaze_UMaze-v5"))),

@@ -27,9 +27,6 @@ class Interval:
         """Upper end."""
         return self.mean + self.half_width
 
-    def __str__(self) -> str:
-        return f"{self.mean:.0f} ± {self.half_width:.0f}"
-
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     r"""Student's t interval of the mean of independent values, one a seed.

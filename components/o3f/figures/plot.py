@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 from omegaconf import DictConfig
 
 from o3f.errors import optional
-from o3f.evaluation.comparison import draw_mean, in_parts
 from o3f.evaluation.intervals import t_interval
 from o3f.figures.quantities import read_tag
 from o3f.figures.results import Result, by_arm
+
+#: Episodes end at other steps in every run: their means over so many equal parts of the steps are drawn.
+EPISODE_PARTS = 10
 
 #: What is drawn of runs that have no values of a tag: critics that do not count the entropy have the plain bias alone.
 INSTEAD = {"bias/soft_ratio": "bias/ratio"}
@@ -45,7 +48,7 @@ def draw_endpoints(panel: Any, arms: Sequence[tuple[str, Sequence[Result]]], set
     panel.axvline(0.0, color="grey", ls="--", lw=1)
     panel.set_yticks(range(len(arms)), [label for label, _ in arms], fontsize=7)
     panel.invert_yaxis()
-    panel.set_title(f"{settings.primary} (score)", fontsize=9)
+    panel.set_title(settings.primary, fontsize=9)
 
 
 def plot_figure(results: Sequence[Result], settings: DictConfig, path: Path) -> Path:
@@ -86,3 +89,53 @@ def plot_figure(results: Sequence[Result], settings: DictConfig, path: Path) -> 
     canvas.suptitle(f"{figure.title}\n{settings.budget.text}; {seeds}{few}", fontsize=9, wrap=True)
     canvas.savefig(path, dpi=110)
     return path
+
+
+def in_parts(values: Mapping[int, float], steps: float, parts: int = EPISODE_PARTS) -> dict[float, float]:
+    """Return the mean in each of so many equal parts of the steps, by the end of the part; empty ones are left out.
+
+    Args:
+        values: by step, from 1 on.
+        steps: the end of the last part.
+        parts: how many.
+
+    Examples:
+        >>> in_parts({1: 1.0, 5: 3.0, 12: 5.0}, steps=20, parts=4)
+        {5.0: 2.0, 15.0: 5.0}
+    """
+    found: dict[float, list[float]] = {}
+    for step, value in values.items():
+        found.setdefault(steps * ceil(step * parts / steps) / parts, []).append(value)
+    return {end: float(np.mean(inside)) for end, inside in sorted(found.items())}
+
+
+def draw_mean(
+    panel: Any,
+    curves: Sequence[Mapping[float, float]],
+    label: str,
+    *,
+    confidence: float = 0.95,
+    min_seeds: int = 2,
+    color: str | None = None,
+) -> None:
+    """Draw the mean over seeds at the steps that all have, with an interval, else each seed as a thin line.
+
+    Args:
+        panel: matplotlib's axes.
+        curves: values by step, one a seed.
+        label: for the legend.
+        confidence: of the interval.
+        min_seeds: with fewer there is no interval.
+        color: of the lines; None takes the next one of the panel's.
+    """
+    steps = sorted(set.intersection(*(set(each) for each in curves)))
+    if not steps:
+        return
+    values = [[each[step] for each in curves] for step in steps]
+    (line,) = panel.plot(steps, [float(np.mean(row)) for row in values], marker="o", ms=2.5, label=label, color=color)
+    if len(curves) >= max(2, min_seeds):
+        intervals = [t_interval(row, confidence) for row in values]
+        low, high = [each.low for each in intervals], [each.high for each in intervals]
+        panel.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
+    elif len(curves) > 1:
+        panel.plot(steps, values, color=line.get_color(), lw=0.5, alpha=0.5)

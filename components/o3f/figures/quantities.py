@@ -78,6 +78,17 @@ def to_score(value: float, reference: tuple[float, float] | None) -> float:
     return 100.0 * (value - low) / (high - low)
 
 
+def what_changed(folder: Path) -> str:
+    """Say in a line what the plain policy of a run could do before and after, and whether it was better in between."""
+    tag = next((tag for tag in ("eval/score", "eval/return") if 0 in read_tag(folder, tag)), "")
+    evaluated = read_tag(folder, tag)
+    if len(evaluated) < 2:
+        return "There are no two evaluations to compare."
+    before, after, best = evaluated[0], evaluated[max(evaluated)], max(evaluated, key=lambda step: evaluated[step])
+    line = f"The policy's {tag.removeprefix('eval/')}: {before:.1f} before, {after:.1f} after ({after - before:+.1f})"
+    return f"{line}; {evaluated[best]:.1f} at step {best} (checkpoint=best)" if evaluated[best] > after else line
+
+
 def offline(run: Series) -> float:
     """Score before fine-tuning; NaN where that evaluation failed."""
     return run.evaluated.get(0, nan)

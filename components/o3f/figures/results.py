@@ -1,4 +1,4 @@
-"""The finished runs of a figure: a row each, arms in summary, arms compared seed by seed."""
+"""What runs came to: a row each, arms in summary, arms compared seed by seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIN_PAIRS = 6
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run.
+    """What a run came to.
 
     Attributes:
         run: which.
@@ -77,7 +77,13 @@ def read_results(runs: Sequence[PlannedRun], policies: Mapping[str, str]) -> lis
         policies: arm of the plain policy, by arm; the dip of an arm without one, or of a seed whose plain-policy run
             is not among the finished ones, is NaN.
     """
-    series = {run: read_series(run.path, int(run.config.online.steps), reference(run)) for run in runs if run.finished}
+    finished = [run for run in runs if run.finished]
+    series = {run: read_series(run.path, int(run.config.online.steps), reference(run)) for run in finished}
+    return results_of(series, policies)
+
+
+def results_of(series: Mapping[PlannedRun, Series], policies: Mapping[str, str]) -> list[Result]:
+    """Return what the curves of runs say; ``policies`` as for :func:`read_results`."""
     plain = {(run.task, run.arm, run.seed): curves for run, curves in series.items()}
     return [
         Result(

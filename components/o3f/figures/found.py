@@ -1,0 +1,120 @@
+"""Runs of any folders, as those of a figure: an arm is what they have in common, compared as far as all have got."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from o3f.errors import require
+from o3f.figures.plan import PlannedRun, pretraining_key
+from o3f.figures.quantities import Series, read_series
+from o3f.figures.results import Result, reference, results_of
+from o3f.runs.identity import read_settings
+
+#: What may tell arms apart; the first that do make the label, in the reverse order.
+PARTS = ("exploration.kind", "algorithm.name", "name")
+
+
+def run_folders(config: DictConfig) -> list[Path]:
+    """Return the run folders that a recipe is asked for: those given, or all of a name that collected.
+
+    Args:
+        config: with ``run``, a folder or a list of them, or ``name`` and ``runs``.
+
+    Raises:
+        ConfigError: neither or both are given, a folder holds no run, or there is none.
+    """
+    require(
+        (config.run is None) != (config.name is None),
+        "say which runs: run=[FOLDER,...], or name=NAME for all fine-tuning runs of that name.",
+    )
+    if config.run is not None:
+        found = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
+    else:
+        found = [path for path in sorted(Path(config.runs, config.name).glob("*/seed*")) if "-offline" not in str(path)]
+    for path in found:
+        require((path / "metrics.csv").exists(), f"{path} is no run folder: it has no metrics.csv.")
+    require(bool(found), f"there is no fine-tuning run in {Path(config.runs, config.name or '')}.")
+    return found
+
+
+def found_runs(folders: Sequence[Path]) -> list[PlannedRun]:
+    """Return what their settings say of the runs in these folders, in the order of the folders.
+
+    The name of an arm is as little of the run's exploration, algorithm and name as tells all of them apart, and where
+    these are equal in two folders, the folder that holds its seeds.
+    """
+    settings = {folder: read_settings(folder / "config.yaml") for folder in folders}
+    said = {folder: _parts(each) for folder, each in settings.items()}
+    telling = _telling(list(said.values()))
+    names = {folder: " ".join(each[part] for part in telling) for folder, each in said.items()}
+    homes: dict[tuple[str, str], set[Path]] = {}
+    for folder, name in names.items():
+        homes.setdefault((_task(settings[folder]), name), set()).add(folder.parent)
+    return [
+        _found(folder, each, name if len(homes[_task(each), name]) == 1 else folder.parent.as_posix())
+        for (folder, each), name in zip(settings.items(), names.values(), strict=True)
+    ]
+
+
+def _telling(said: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """As few of the parts as tell apart what all of them do."""
+    wanted = len({tuple(each.values()) for each in said})
+    subsets = itertools.chain.from_iterable(itertools.combinations(PARTS, size) for size in (1, 2, 3))
+    found = next(parts for parts in subsets if len({tuple(each[part] for part in parts) for each in said}) == wanted)
+    return tuple(reversed(found))
+
+
+def _parts(settings: Mapping[str, Any]) -> dict[str, str]:
+    config = OmegaConf.create(dict(settings))
+    return {part: str(OmegaConf.select(config, part, default="offline")) for part in PARTS}
+
+
+def _task(settings: Mapping[str, Any]) -> str:
+    return str(settings["task"]["name"])
+
+
+def _found(folder: Path, settings: Mapping[str, Any], arm: str) -> PlannedRun:
+    given = settings.get("pretrained", "auto")
+    agent = pretraining_key(settings) or (folder.parent.as_posix() if given == "auto" else str(given))
+    seed = int(settings.get("seed", folder.name.removeprefix("seed")))
+    return PlannedRun(_task(settings), arm, seed, (), folder, OmegaConf.create(dict(settings)), f"{agent}-{seed}")
+
+
+def results_so_far(runs: Sequence[PlannedRun], *, returns: bool) -> tuple[list[Result], dict[str, int]]:
+    """Read runs, those that are under way too, up to the last evaluation that all runs of their task have.
+
+    Args:
+        runs: those without an evaluation online are left out.
+        returns: leave returns as they are, instead of scores.
+
+    Returns:
+        The results, and by task the online step that they were read up to.
+    """
+    series = {
+        run: read_series(run.path, int(run.config.online.steps), None if returns else reference(run)) for run in runs
+    }
+    begun = {run: curves for run, curves in series.items() if curves.online}
+    last: dict[str, int] = {}
+    for run, curves in begun.items():
+        last[run.task] = min(max(curves.evaluated), last.get(run.task, max(curves.evaluated)))
+    cut = {run: until(curves, last[run.task]) for run, curves in begun.items()}
+    return results_of(cut, plain_policies(list(begun))), last
+
+
+def until(series: Series, step: int) -> Series:
+    """Return what a run had logged up to an online step."""
+    evaluated = {at: score for at, score in series.evaluated.items() if at <= step}
+    collected = {at: score for at, score in series.collected.items() if at <= step}
+    return replace(series, evaluated=evaluated, collected=collected, steps=step)
+
+
+def plain_policies(runs: Sequence[PlannedRun]) -> dict[str, str]:
+    """Return by arm the one that acts with the plain policy from the same pre-trained agents, where there is one."""
+    plain = {run.pretraining: run.arm for run in runs if run.config.exploration.kind == "policy"}
+    return {run.arm: plain[run.pretraining] for run in runs if run.pretraining in plain}
