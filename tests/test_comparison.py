@@ -81,7 +81,7 @@ def test_two_arms_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
             ("optimistic", "1", 12.0),
         ]
     assert (tmp_path / "out/comparison.png").read_bytes().startswith(b"\x89PNG")
-    returns = compared(tmp_path, capsys, "name=mine", "returns=true", "first=noise", "labels={noise: Rauschen}")
+    returns = compared(tmp_path, capsys, "name=mine", "returns=true", "first=noise", "+labels={noise: Rauschen}")
     assert "Rauschen minus optimistic: gain -26.0 ± 19.9" in returns
     assert "less" in returns
 

@@ -22,18 +22,18 @@ def test_quickstart_runs_resumes_and_says_what_is_next(tmp_path: Path, monkeypat
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     sizes = "['debug=toy','online.steps=1000','online.evaluate_every=1000','online.online_fraction=0.5']"
     command = [sys.executable, str(ROOT / "recipes/quickstart.py"), "seeds=[0]", "arms=[optimistic,policy]"]
-    command += ["transitions=2000", f"overrides={sizes}"]
+    command += ["transitions=2000", "compile=false", f"overrides={sizes}"]
     outputs = []
     for _ in range(2):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         outputs.append(done.stdout)
-    tables = [[line for line in text.splitlines() if line.startswith("│")] for text in outputs]
+    tables = [[line for line in text.splitlines() if line.startswith("│ half")] for text in outputs]
     assert tables[0] == tables[1]  # finished runs are not done again
     assert len(tables[0]) == 2
     assert "O3F" in tables[0][0]
     assert "plain policy" in tables[0][1]
-    assert (tmp_path / "runs/quickstart/quickstart.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "runs/quickstart/comparison.png").read_bytes().startswith(b"\x89PNG")
     evaluate = re.search(r"python recipes/(evaluate\.py run=\S+)", outputs[1])
     assert evaluate is not None
     script, run = evaluate[1].split()
@@ -56,3 +56,20 @@ def test_a_signal_ends_the_runs_and_starts_no_more(monkeypatch: pytest.MonkeyPat
     with pytest.raises(KeyboardInterrupt):
         quickstart.main(settings("quickstart", f"runs={tmp_path}"))
     assert [process.poll() for process in started] == [-signal.SIGTERM] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "passed"), [("auto", True, "true"), ("auto", False, "false"), ("true", False, "true")]
+)
+def test_steps_are_compiled_where_that_can_be(
+    given: str, found: bool, passed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(quickstart, "has_compiler", lambda: found)
+    monkeypatch.setattr(quickstart, "is_local", lambda _: True)
+    monkeypatch.setattr(quickstart, "run", lambda recipe, overrides, after=None: calls.append(overrides) or "")
+    monkeypatch.setattr(quickstart, "compare_runs", lambda *_: tmp_path)
+    monkeypatch.setattr(quickstart, "found_runs", lambda runs: runs)
+    quickstart.main(settings("quickstart", f"runs={tmp_path}", f"compile={given}"))
+    assert len(calls) == 12
+    assert all(f"algorithm.compile={passed}" in overrides for overrides in calls)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +19,11 @@ Step = Callable[..., dict[str, Tensor]]
 def can_compile_steps() -> bool:
     """Whether this torch's compiler follows ``torch.autograd.grad``, and so a step from its batch to its targets."""
     return hasattr(torch._dynamo.config, "trace_autograd_ops")
+
+
+def has_compiler() -> bool:
+    """Whether steps can be compiled for a CPU here: by this torch, and with ``$CXX`` or g++."""
+    return can_compile_steps() and shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 class CompiledStep:
