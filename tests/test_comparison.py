@@ -107,6 +107,7 @@ def test_runs_under_way_are_compared_as_far_as_all_have_got(tmp_path: Path, caps
     assert reached == {"hopper": 100}
     assert [(each.run.arm, each.values["final"]) for each in results] == [("optimistic", 50.0), ("noise", 45.0)]
     assert results[0].series.collected == {50: 40.0, 100: 50.0}
+    (runs[0].parent / "seed1").mkdir()  # has only just been made
     text = compared(tmp_path, capsys, "name=mine")
     assert "hopper: up to step 100, the last one that all runs were evaluated at" in text
     assert "hopper policy seed 0: not evaluated online yet, and not in it" in text

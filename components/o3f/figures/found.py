@@ -21,7 +21,7 @@ PARTS = ("exploration.kind", "algorithm.name", "name")
 
 
 def run_folders(config: DictConfig) -> list[Path]:
-    """Return the run folders that a recipe is asked for: those given, or all of a name that collected.
+    """Return the run folders that a recipe is asked for: those given, or all of a name that have begun to collect.
 
     Args:
         config: with ``run``, a folder or a list of them, or ``name`` and ``runs``.
@@ -35,10 +35,11 @@ def run_folders(config: DictConfig) -> list[Path]:
     )
     if config.run is not None:
         found = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
-    else:
-        found = [path for path in sorted(Path(config.runs, config.name).glob("*/seed*")) if "-offline" not in str(path)]
-    for path in found:
-        require((path / "metrics.csv").exists(), f"{path} is no run folder: it has no metrics.csv.")
+        for path in found:
+            require((path / "metrics.csv").exists(), f"{path} is no run folder: it has no metrics.csv.")
+    else:  # without those that have not logged yet
+        logs = sorted(Path(config.runs, config.name).glob("*/seed*/metrics.csv"))
+        found = [log.parent for log in logs if "-offline" not in log.parent.parent.name]
     require(bool(found), f"there is no fine-tuning run in {Path(config.runs, config.name or '')}.")
     return found
 
