@@ -16,7 +16,7 @@ from o3f.cli.commands import command
 from o3f.cli.recipe import recipe
 from o3f.collection import make_collection
 from o3f.data import RewardRule
-from o3f.envs.wrappers import seed_streams
+from o3f.envs.seeds import seed_streams
 from o3f.figures.quantities import what_changed
 from o3f.runs.folder import RunFolder
 from o3f.training import build

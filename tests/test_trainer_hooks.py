@@ -20,7 +20,7 @@ from torchrl.trainers.trainers import DefaultOptimizationStepper, TargetNetUpdat
 from o3f.algorithms import Learner
 from o3f.data import RewardRule, make_buffer, online_rows
 from o3f.envs import make_env
-from o3f.envs.wrappers import seed_streams
+from o3f.envs.seeds import seed_streams
 from o3f.modules import EnsembleQValue, gaussian_policy, value_network
 from o3f.objectives import IQLLoss
 from o3f.training import build

@@ -17,7 +17,7 @@ from torchrl.envs.utils import check_env_specs
 
 from o3f.cli.signals import StopSignals
 from o3f.data import end_episode, make_buffer
-from o3f.envs import EnvConfig, episode_seed, make_env, make_gym_env, wrappers
+from o3f.envs import EnvConfig, episode_seed, flat_observation, make_env, make_gym_env
 from o3f.errors import ActionError, EnvironmentFailure, EvaluationError
 from o3f.evaluation.episodes import evaluate
 from o3f.evaluation.video import record_video
@@ -54,7 +54,7 @@ ONLINE = [
 
 @pytest.fixture(autouse=True)
 def _fresh_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(wrappers, "_TOLD", set())
+    monkeypatch.setattr(flat_observation, "_TOLD", set())
     Faulty.made = 0
     threads = torch.get_num_threads()
     yield

@@ -18,8 +18,8 @@ import tests.support.faulty_envs
 import tests.support.own_envs  # noqa: F401  (registers own/*)
 from o3f.cli.recipe import expand_home
 from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
-from o3f.envs import EnvConfig, make_env, make_gym_env, make_raw_env, wrappers
-from o3f.envs.wrappers import FlatObservation
+from o3f.envs import EnvConfig, flat_observation, make_env, make_gym_env, make_raw_env
+from o3f.envs.flat_observation import FlatObservation
 from o3f.errors import EnvironmentFailure, EvaluationError
 from o3f.evaluation.episodes import evaluate
 from o3f.export.interface import Interface
@@ -120,7 +120,7 @@ def test_f60_every_cure_that_a_message_names_works(tmp_path: Path, monkeypatch: 
 
 def test_f61_bounds_that_do_not_hold_are_told_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """A count that leaves its stated bound of 2: every step is passed on; a thousand times as much is a failure."""
-    monkeypatch.setattr(wrappers, "_TOLD", set())
+    monkeypatch.setattr(flat_observation, "_TOLD", set())
     config = EnvConfig("own/Kept-v0", kwargs={"reach": 2.0})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

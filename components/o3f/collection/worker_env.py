@@ -18,7 +18,8 @@ from torchrl.envs import EnvBase, GymWrapper, InitTracker, TransformedEnv
 from o3f.collection.noting import Noting, noting_making
 from o3f.collection.steps import Settings
 from o3f.envs import EnvConfig, make_gym_env
-from o3f.envs.wrappers import Env, seed_streams
+from o3f.envs.seeds import seed_streams
+from o3f.envs.wrappers import Env
 
 
 class WorkersLost(RuntimeError):

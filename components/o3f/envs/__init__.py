@@ -5,7 +5,7 @@ from __future__ import annotations
 from o3f.envs.checks import check_interface
 from o3f.envs.make import EnvConfig, make_env, make_gym_env, make_raw_env
 from o3f.envs.restarts import Restarting
-from o3f.envs.wrappers import episode_seed
+from o3f.envs.seeds import episode_seed
 
 __all__ = [
     "EnvConfig",

@@ -16,19 +16,10 @@ from torchrl.envs import EnvBase, GymWrapper
 
 from o3f.data.rewards import RewardRule
 from o3f.envs.checks import check_interface
+from o3f.envs.flat_observation import FlatObservation
 from o3f.envs.restarts import Restarting
-from o3f.envs.wrappers import (
-    Env,
-    FlatObservation,
-    FrameSkip,
-    GoalRadius,
-    ResetOptions,
-    RuledReward,
-    SeededResets,
-    Sound,
-    UnitActions,
-    episode_seed,
-)
+from o3f.envs.seeds import SeededResets, episode_seed
+from o3f.envs.wrappers import Env, FrameSkip, GoalRadius, ResetOptions, RuledReward, Sound, UnitActions
 
 
 @dataclass(frozen=True)

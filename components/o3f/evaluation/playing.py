@@ -16,7 +16,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 
 from o3f.envs import EnvConfig, make_raw_env
-from o3f.envs.wrappers import FlatObservation
+from o3f.envs.flat_observation import FlatObservation
 from o3f.errors import ActionError, EvaluationError
 
 

@@ -15,7 +15,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.data import RewardRule
 from o3f.envs import EnvConfig, episode_seed
-from o3f.envs.wrappers import FlatObservation
+from o3f.envs.flat_observation import FlatObservation
 from o3f.evaluation.playing import isolated, own_env, play, with_place
 
 Floats = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
-from o3f.envs.wrappers import FlatObservation
+from o3f.envs.flat_observation import FlatObservation
 from o3f.evaluation.playing import isolated, play
 
 

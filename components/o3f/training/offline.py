@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from o3f.algorithms import Learner, learner_type
-from o3f.envs.wrappers import seed_streams
+from o3f.envs.seeds import seed_streams
 from o3f.errors import ConfigError, O3FError, first_lines, require
 from o3f.runs.checkpoint import load_component
 from o3f.runs.files import read_json

@@ -13,7 +13,7 @@ from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save
 from o3f.algorithms import Learner
 from o3f.algorithms.guarded_adam import minimise
 from o3f.data import online_rows, restore_online
-from o3f.envs.wrappers import seed_streams
+from o3f.envs.seeds import seed_streams
 from o3f.errors import require
 from o3f.modules import fit_normalisers
 from o3f.runs.checkpoint import load_component

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from o3f.envs.wrappers import Env, episode_seed
+from o3f.envs.seeds import episode_seed
+from o3f.envs.wrappers import Env
 
 Array = npt.NDArray[np.floating]
 

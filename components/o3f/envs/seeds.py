@@ -1,0 +1,53 @@
+"""Seeds of episodes and of a process's random streams."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from o3f.envs.wrappers import Env, Reset, Wrapper
+
+
+class SeededResets(Wrapper):
+    """Episode ``k`` resets with :func:`episode_seed` ``(seed, k)``, so any episode can be replayed alone.
+
+    A reset with a seed of its own (``set_seed`` of a TorchRL environment) makes that the seed and starts
+    again at episode 0.
+
+    Args:
+        env: the environment.
+        seed: base seed; give each parallel environment its own.
+        first_episode: number of the first episode; a resumed run passes the episodes it has finished.
+    """
+
+    def __init__(self, env: Env, seed: int, first_episode: int = 0) -> None:
+        super().__init__(env)
+        self.seed = seed
+        self.episode = first_episode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
+        """Start the next episode."""
+        if seed is not None:
+            self.seed, self.episode = seed, 0
+        result = self.env.reset(seed=episode_seed(self.seed, self.episode), options=options)
+        self.episode += 1
+        return result
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed of one episode: a hash of both numbers (NumPy's ``SeedSequence``), 32 bits.
+
+    Raises:
+        ValueError: if a number is negative.
+    """
+    return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
+
+
+def seed_streams(seed: int) -> None:
+    """Seed the global streams of torch (which a run draws from), NumPy and Python (an environment may)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
