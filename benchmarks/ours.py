@@ -51,8 +51,9 @@ def learner_for(workload: str, **options: Any) -> Learner:
     return make_learner(algorithm, OBSERVATION_DIM, ACTION_DIM, config | options)
 
 
-def learning(workload: str, **options: Any) -> Cases:
+def learning(workload: str, precision: str = "highest", **options: Any) -> Cases:
     """Sample and update; in a block, as many critic steps as batches."""
+    torch.set_float32_matmul_precision(precision)
     rows = rows_of(transitions())
     buffer = make_buffer(rows, batch_size=LAPO_BATCH if workload.startswith("lapo") else BATCH)
     learner = learner_for(workload, **options)

@@ -231,7 +231,14 @@ def test_products_are_those_of_the_plain_version(workload: str) -> None:
 
 @pytest.mark.slow
 def test_the_recipe(tmp_path: Path) -> None:
-    less = ["rounds=1", "seconds=0.05", "only=[iql2,scoring]", "~contenders.ours_compiled"]
+    less = [
+        "rounds=1",
+        "seconds=0.05",
+        "only=[iql2,scoring]",
+        "~contenders.ours_compiled",
+        "~contenders.ours_medium",
+        "~contenders.jax",
+    ]
     overrides = [*less, "contenders.d3rlpy.package=no_such_package"]
     command = [sys.executable, "-m", "benchmarks", *overrides]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
@@ -282,3 +289,45 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "iql2" in done.stderr
+
+
+@pytest.mark.parametrize("num_critics", [2, 5])
+def test_the_jitted_version_gives_the_plain_parameters(num_critics: int) -> None:
+    """In float64, where JAX is installed, which it need not be; the plain version is compared with ours above."""
+    pytest.importorskip("jax").config.update("jax_enable_x64", True)
+    from benchmarks import with_jax
+
+    torch.manual_seed(0)
+    plain = PlainIQL(num_critics)
+    with torch.no_grad():
+        for tensor in check.parameters_of_plain(plain):
+            tensor.data = tensor.data.double()
+
+    def layers(network: Any) -> Any:
+        linear = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
+        return [(layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy().copy()) for layer in linear]
+
+    def stacked(networks: Any) -> Any:
+        return [tuple(map(np.stack, zip(*same, strict=True))) for same in zip(*map(layers, networks), strict=True)]
+
+    params = {
+        "policy": {"layers": layers(plain.policy), "log_std": plain.log_std.detach().numpy().copy()},
+        "value": layers(plain.value),
+        "critics": stacked(plain.critics),
+    }
+    state = with_jax.begin(with_jax.jax.tree.map(with_jax.jnp.asarray, params))
+    arrays = Arrays(transitions(2_000))
+    for _ in range(20):
+        batch = [part.double() for part in arrays.sample(256)]
+        plain.update(batch)
+        state = with_jax.update(state, tuple(part.numpy() for part in batch))
+    pairs = [
+        (state["params"]["policy"]["layers"], layers(plain.policy)),
+        (state["params"]["policy"]["log_std"], plain.log_std.detach().numpy()),
+        (state["params"]["value"], layers(plain.value)),
+        (state["params"]["critics"], stacked(plain.critics)),
+        (state["targets"], stacked(plain.targets)),
+    ]
+    for jitted, wanted in pairs:
+        compared = with_jax.jax.tree.map(lambda one, other: float(np.abs(one - other).max()), jitted, wanted)
+        assert max(with_jax.jax.tree.leaves(compared)) < 1e-7  # Adam divides by gradients that are almost 0
