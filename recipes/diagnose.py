@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -21,14 +21,16 @@ from o3f.data import RewardRule
 from o3f.evaluation.diagnosis.judge import Judged, Settings, action_noise, judge_states
 from o3f.evaluation.diagnosis.report import advice, figures_of, root_mean_square, table_rows
 from o3f.runs.files import write_text
+from o3f.runs.folder import given_folders
 from o3f.training import build
+from o3f.training.checks import SEEDS
 
 
 @recipe("diagnose")
 def main(config: DictConfig) -> None:
     """Play the candidates, print a table and one sentence, write them into each run folder, too."""
     check(config)
-    folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
+    folders = given_folders(config.run)
     for folder in folders:
         figures, sentence = diagnose_run(folder, config)
         settings = OmegaConf.to_container(config)
@@ -47,8 +49,9 @@ def main(config: DictConfig) -> None:
 
 def check(config: DictConfig) -> None:
     """Check every number and name before any work."""
-    for key, lowest in {"states": 2, "candidates": 2, "every": 1, "horizon": 1, "data_rows": 0, "seed": 0}.items():
+    for key, lowest in {"states": 2, "candidates": 2, "every": 1, "horizon": 1, "data_rows": 0}.items():
         require_range(config, key, f"[{lowest}, inf)", integer=True)
+    require_range(config, "seed", SEEDS, integer=True)
     if config.sigma is not None:
         require_range(config, "sigma", "(0, inf)")
     check_keys([config.centre], ["sample", "mean"], "centre")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from tensordict.nn import TensorDictModuleBase
@@ -19,6 +19,7 @@ from o3f.evaluation.video import record_video
 from o3f.modules import GaussianCandidates, OptimisticActor
 from o3f.runs.checkpoint import FOLDERS, load_metadata
 from o3f.runs.files import write_text
+from o3f.runs.folder import given_folders
 from o3f.training import build
 from o3f.training.checks import SEEDS
 from o3f.training.reporting import summarise
@@ -31,7 +32,7 @@ def main(config: DictConfig) -> None:
     """Play the episodes, print a table, write ``evaluation.json`` into each run folder."""
     require_range(config, "episodes", "[1, inf)", integer=True)
     require_range(config, "seed", SEEDS, integer=True)
-    folders = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
+    folders = given_folders(config.run)
     for folder in folders:
         figures = evaluate_run(folder, config)
         write_text(folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")

@@ -29,6 +29,7 @@ def main(config: DictConfig) -> None:
     """Write a folder, or an .npz file; either is compared with the policy before it is there."""
     for key in ("optimistic", "overwrite"):
         require(isinstance(config[key], bool), f"{key} must be true or false, found {config[key]!r}.")
+    require(isinstance(config.run, str), f"run must be a run folder, found {config.run!r}.")
     target = Path(config.to)
     export.check_destination(target, overwrite=config.overwrite)
     if target.suffix == ".npz":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from o3f.cli.recipe import recipe, require, require_range
+from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.errors import optional
 from o3f.figures.found import found_runs, run_folders
 from o3f.figures.plot import draw_mean, in_parts
@@ -20,6 +20,8 @@ def main(config: DictConfig) -> None:
     require_range(config, "confidence", "(0, 1)")
     require_range(config, "min_seeds", "[2, inf)", integer=True)
     require_range(config, "parts", "[1, inf)", integer=True)
+    check_keys([Path(config.output).suffix], [".png", ".pdf", ".svg"], "output")
+    require(len(config.tags) > 0, "tags=[] draws nothing: python -m o3f.tags lists them.")
     runs_found = found_runs(run_folders(config))
     several = len({run.task for run in runs_found}) > 1
     arms: dict[str, list[Path]] = {}

@@ -105,6 +105,8 @@ def test_sigma_can_be_scheduled():
     "arguments",
     [
         {"num_candidates": 0},
+        {"num_candidates": 2.5},
+        {"sigma": float("inf")},
         {"sigma": -0.1},
         {"sigma": [0.1, -0.1]},
         {"sigma": float("nan")},

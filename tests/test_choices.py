@@ -104,8 +104,9 @@ def test_softmax_at_temperature_zero_is_the_argmax_and_skips_nan():
     td["scores"].fill_(float("nan"))
     with pytest.raises(RuntimeError, match="NaN"):
         Softmax(1.0)(td)
-    with pytest.raises(ValueError, match="negative"):
-        Softmax(-1.0)
+    for temperature in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature must be finite and not negative"):
+            Softmax(temperature)
 
 
 @pytest.mark.parametrize("make", [lambda g: Thompson("step", generator=g), lambda g: Softmax(1.0, generator=g)])

@@ -138,7 +138,8 @@ def check_device(name: Any) -> None:
         >>> check_device("cpu")
     """
     try:
-        torch.empty(1, device=name)
+        if name is None or torch.empty(1, device=name).is_meta:
+            raise TypeError("expected cpu, cuda or cuda:NUMBER")
     except (AssertionError, RuntimeError, TypeError) as error:
         raise ConfigError(f"device={name} cannot be used here: {first_lines(error, 1)}") from error
 

@@ -13,7 +13,7 @@ from o3f.cli.keys import Keys, keys_of
 from o3f.errors import ConfigError
 from o3f.runs.folder import RunFolder
 from o3f.training import build
-from o3f.training.checks import check_batches
+from o3f.training.checks import check_batches, check_online
 from recipes import collect, figures
 from tests.support.recipe_runs import ROOT, TINY, command, settings
 
@@ -115,6 +115,13 @@ def test_f81_a_share_of_no_row_is_refused() -> None:
         check_batches(settings("finetune", *TINY, "online.online_fraction=0.01"))
     for share in ("0", "0.0625", "null"):
         check_batches(settings("finetune", *TINY, f"online.online_fraction={share}"))
+
+
+@pytest.mark.parametrize("override", ["schedule.steps=5", "transfer.optimisers=true"])
+def test_f81_a_setting_of_what_was_not_chosen_is_refused(override: str) -> None:
+    config = settings("finetune", *TINY, override)
+    with pytest.raises(ConfigError, match=rf"{override} does nothing"):
+        check_online(config)
 
 
 def test_f81_final_values_that_are_not_gone_to_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,11 +91,23 @@ def test_f59_an_environment_is_looked_at_with_the_wrappers_it_is_registered_with
     assert make_raw_env(EnvConfig(env_id)).observation_space.shape == shape
 
 
-@pytest.mark.parametrize(("how", "told"), [("assert", r"assert how != .assert."), ("exit", r".raise SystemExit")])
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("assert", r"assert how != .assert."),
+        ("exit", r".raise SystemExit"),
+        ("value", r".raise ValueError.*needs an address"),
+    ],
+)
 def test_f59_an_environment_that_refuses_to_be_made_says_where(how: str, told: str) -> None:
     """An assertion often has no text of its own."""
     with pytest.raises(RuntimeError, match=rf"own/Refusing-v0 could not be made with .*own_envs.py:\d+ .*{told}"):
         make_env(EnvConfig("own/Refusing-v0", kwargs={"how": how}), seed=0)
+
+
+def test_f59_an_environment_without_a_space_is_told() -> None:
+    with pytest.raises(ValueError, match=r"own/Refusing-v0 has the action_space None, expected a gymnasium.Space"):
+        make_env(EnvConfig("own/Refusing-v0", kwargs={"how": "spaceless"}), seed=0)
 
 
 def test_f60_every_cure_that_a_message_names_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +151,7 @@ def test_f61_bounds_that_do_not_hold_are_told_once_and_no_more(monkeypatch: pyte
 
 def test_f62_that_there_can_be_one_only_is_said_before_the_first_step() -> None:
     """Evaluations need another; those that run alone take what can be had."""
-    told = r"no second own/Once-v0 .*ConnectionError: port 5005.*no scores.*collector=multi_sync num_workers=1"
+    told = r"no second own/Once-v0 .*ConnectionError in .*port 5005.*no scores.*collector=multi_sync num_workers=1"
     with pytest.warns(RuntimeWarning, match=told):
         env = make_env(EnvConfig("own/Once-v0"), seed=0)
     assert env.rollout(9).shape == (5,)
@@ -154,6 +166,7 @@ LATE = {
     "exit": r"called sys.exit\(3\) in step",
     "noflag": r"terminated is None \(NoneType\), expected True or False",
     "array": r"terminated is array\(\[ True, False\]\) \(ndarray\), expected True or False",
+    "textreward": r"The reward is '3' \(str\), expected a number",
     "noinfo": r"info is None \(NoneType\), expected a dict",
 }
 

@@ -17,8 +17,10 @@ import torch
 from o3f.adapters.native import agent_tensors, read_own, settings
 from o3f.algorithms.agent import Agent
 from o3f.cli.messages import end_output, report
-from o3f.errors import ConfigError, first_lines
+from o3f.errors import CheckpointError, ConfigError, first_lines
 from o3f.modules import gaussian_policy
+from o3f.runs.files import read_json
+from o3f.runs.folder import given_folders
 from o3f.runs.identity import run_path
 from o3f.training import build
 from o3f.training.checks import check_collector, check_task
@@ -45,6 +47,8 @@ def spoil(folder: Path, pattern: str, text: str) -> None:
     [
         (r"\A.*", "", 2, "holds no named values"),
         (r"\nalgorithm:.*", "", 2, "is no whole configuration"),
+        (r"\A.*", "3", 2, "cannot be read"),
+        (r"\nalgorithm:.*?\n(?=[a-z])", "\nalgorithm: null\n", 2, "algorithm is None, expected named values"),
         (r"\A.*", "a: 1", 2, "is no whole configuration"),
         (r"hidden_sizes:\n  - 16", "hidden_sizes:\n  - 8", 3, "the checkpoint of theirs is of another configuration"),
     ],
@@ -66,10 +70,37 @@ def test_f87_a_run_folder_that_does_not_fit_is_told_in_a_few_lines(
 def test_f87_a_device_that_is_not_here(theirs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="device=cuda:99 cannot be used here"):
         recipe_runs.run("finetune", *TINY, "device=cuda:99")
+    for name, given in ((None, "null"), ("meta", "meta")):
+        with pytest.raises(ConfigError, match=f"device={name} cannot be used here: expected cpu, cuda or cuda:NUMBER"):
+            recipe_runs.run("finetune", *TINY, f"device={given}")
     spoil(theirs, "device: cpu", "device: cuda:99")
     _, learner = build.load_run(theirs)
     assert all(value.device.type == "cpu" for value in learner.loss.parameters())
     assert "Goes on with the CPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [None, [], 3, {"a": "b"}, ["a", None]])
+def test_f87_runs_are_folders(given: Any) -> None:
+    config = recipe_runs.settings("evaluate", "run=x")
+    config.run = given
+    with pytest.raises(ConfigError, match=r"run must be a run folder, or a list of them as in run=\[A,B\]; found"):
+        evaluate.main(config)
+
+
+def test_f87_a_folder_that_is_given_twice_counts_once() -> None:
+    assert given_folders(["a", "b", "a/"]) == [Path("a"), Path("b")]
+
+
+def test_f87_a_file_of_other_contents_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "done.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"done.json is damaged \(no named values, but \[\]\)"):
+        read_json(tmp_path / "done.json")
+
+
+def test_f87_memory_that_is_not_there_is_a_resource(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(10**15)
+    assert report(refused.value) == 4
 
 
 @pytest.mark.parametrize("seed", [2**70, -1, True])

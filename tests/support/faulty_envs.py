@@ -77,7 +77,8 @@ class Faulty(gymnasium.Env[Any, Any]):
         assert self.how != "assert"
         flag = {"noflag": None, "array": np.array([True, False])}.get(self.how, terminated)
         info: Any = {"noinfo": None, "successes": {"success": np.array([True, False])}}.get(self.how, {})
-        return observation, reward, flag, False, info
+        given: Any = "3" if self.how == "textreward" else reward
+        return observation, given, flag, False, info
 
 
 gymnasium.register("faulty/Env-v0", Faulty, max_episode_steps=100)

@@ -65,6 +65,10 @@ class Refusing(Kept):
         if how == "exit":
             raise SystemExit(2)
         assert how != "assert"
+        if how == "value":
+            raise ValueError("the robot needs an address")
+        if how == "spaceless":
+            self.action_space = None  # type: ignore[assignment]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         raise SystemExit(4)

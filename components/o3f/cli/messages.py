@@ -76,7 +76,7 @@ def exit_code(error: Exception) -> int:
     """Return the exit code that stands for ``error``."""
     if isinstance(error, _COMPOSITION):
         return 2
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return 4
     if isinstance(error, OSError) and error.errno in _EXHAUSTED:
         return 4

@@ -94,12 +94,12 @@ def _run(function: Function, config: DictConfig, keys: Keys | None) -> None:
         raise ConfigError(str(error)) from error
     require(not missing, f"no value for {', '.join(missing)}; add them as key=value.")
     if config.get("threads") is not None:
-        require_range(config, "threads", "[1, inf)", integer=True)
+        require_range(config, "threads", "[1, 1024]", integer=True)
         torch.set_num_threads(config.threads)
     if "precision" in config:
         check_keys([config.precision], PRECISIONS, "precision")
         torch.set_float32_matmul_precision(config.precision)
-    if config.get("device") is not None:
+    if "device" in config and (config.device is not None or "run" not in config):  # null: that of the run
         check_device(config.device)
     expand_home(config)
     function(config)

@@ -70,6 +70,8 @@ def open_dataset(dataset_id: str, *, download: bool = False, root: str | Path | 
         FileNotFoundError: if the dataset is not there; the message says how to get it.
         RuntimeError: if the download fails or the files cannot be read.
     """
+    if not isinstance(dataset_id, str):
+        raise ValueError(f"The dataset's id is {dataset_id!r}, expected text as in 'namespace/name-v0'.")
     folder = datasets_root(root)
     data = folder / dataset_id / "data"
     if not is_local(dataset_id, root):

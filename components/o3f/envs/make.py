@@ -83,6 +83,7 @@ def make_raw_env(config: EnvConfig, *, render_mode: str | None = None) -> Env:
         ImportError: if the environment needs a package that is not installed.
     """
     env: Env = Sound(_make(config, {} if render_mode is None else {"render_mode": render_mode}))
+    _check_spaces(env, config.id)
     if env.spec is None or env.spec.max_episode_steps is None:
         raise ValueError(f"{config.id} has no time limit of its own. Set max_episode_steps (agent steps).")
     for name, value in config.attributes.items():
@@ -175,6 +176,13 @@ def _try_another(config: EnvConfig, seed: int) -> None:
         )
 
 
+def _check_spaces(env: Env, name: str) -> None:
+    for space in ("observation_space", "action_space"):
+        found = getattr(env, space, None)
+        if not isinstance(found, gymnasium.Space):
+            raise ValueError(f"{name} has the {space} {found!r}, expected a gymnasium.Space, set where it is made.")
+
+
 def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
     module, _, name = config.id.rpartition(":")
     if not module and name not in gymnasium.registry and importlib.util.find_spec("gymnasium_robotics"):
@@ -194,7 +202,7 @@ def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
         raise ImportError(f"{config.id} needs a package that is not installed ({error}). {what}") from error
     except TypeError as error:
         raise ValueError(f"{config.id} does not take the arguments {arguments}: {error}") from error
-    except (AssertionError, SystemExit, gymnasium.error.Error) as error:  # of which the first often says nothing
+    except (Exception, SystemExit) as error:  # an assertion often says nothing
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise RuntimeError(
             f"{config.id} could not be made with {arguments}: {type(error).__name__} in {where.filename}:"

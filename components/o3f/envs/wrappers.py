@@ -26,7 +26,7 @@ class Sound(Wrapper):
 
     Raises:
         RuntimeError: in ``step`` and ``reset``, if the environment ends the process with ``sys.exit``, or
-            ``terminated``, ``truncated`` or ``info`` are not what Gymnasium's interface says.
+            the reward, ``terminated``, ``truncated`` or ``info`` are not what Gymnasium's interface says.
     """
 
     def step(self, action: Any) -> Step:
@@ -40,7 +40,7 @@ class Sound(Wrapper):
                 raise RuntimeError(f"{name} is {flag!r} ({type(flag).__name__}), expected True or False.")
         if not isinstance(result[4], dict):
             raise RuntimeError(f"info is {result[4]!r} ({type(result[4]).__name__}), expected a dict.")
-        return result
+        return result[0], _number(result[1]), *result[2:]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
         """Reset."""
@@ -48,6 +48,15 @@ class Sound(Wrapper):
             return self.env.reset(seed=seed, options=options)
         except SystemExit as error:
             raise RuntimeError(f"{self.env} called sys.exit({error.code}) in reset.") from error
+
+
+def _number(reward: Any) -> float:
+    try:
+        if isinstance(reward, str | bytes):
+            raise TypeError
+        return float(reward)
+    except (TypeError, ValueError) as error:
+        raise RuntimeError(f"The reward is {reward!r} ({type(reward).__name__}), expected a number.") from error
 
 
 class FrameSkip(Wrapper):

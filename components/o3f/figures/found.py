@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from o3f.errors import require
 from o3f.figures.plan import PlannedRun, pretraining_key
 from o3f.figures.quantities import Series, read_series
 from o3f.figures.results import Result, reference, results_of
+from o3f.runs.folder import given_folders
 from o3f.runs.identity import read_settings
 
 #: What may tell arms apart; the first that do make the label, in the reverse order.
@@ -34,7 +35,7 @@ def run_folders(config: DictConfig) -> list[Path]:
         "say which runs: run=[FOLDER,...], or name=NAME for all fine-tuning runs of that name.",
     )
     if config.run is not None:
-        found = [Path(run) for run in (config.run if isinstance(config.run, ListConfig) else [config.run])]
+        found = given_folders(config.run)
         for path in found:
             require((path / "metrics.csv").exists(), f"{path} is no run folder: it has no metrics.csv.")
     else:  # without those that have not logged yet

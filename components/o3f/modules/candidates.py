@@ -27,7 +27,7 @@ class Spread(TensorDictModuleBase):
         clip_margin: distance kept from the bounds.
 
     Raises:
-        ValueError: if ``sigma`` < 0, one bound alone is given, or no action lies between the bounds.
+        ValueError: if ``sigma`` < 0 or not finite, one bound alone is given, or no action lies between the bounds.
     """
 
     sigma: Tensor
@@ -39,8 +39,8 @@ class Spread(TensorDictModuleBase):
         if (low is None) != (high is None):
             raise ValueError(f"Give both bounds or none, got {low=} and {high=}.")
         spread = torch.as_tensor(sigma, dtype=torch.float32).detach().clone()
-        if not bool((spread >= 0).all()):
-            raise ValueError(f"sigma must not be negative, got {sigma}.")
+        if not bool(((spread >= 0) & spread.isfinite()).all()):
+            raise ValueError(f"sigma must be finite and not negative, got {sigma}.")
         # Set by whoever makes the sampler, and by schedules: a state loaded must not overwrite it, or the bounds.
         self.register_buffer("sigma", spread, persistent=False)
         self.clip_margin = clip_margin
@@ -116,8 +116,8 @@ class GaussianCandidates(Spread):
         out_key: NestedKey = "candidates",
     ) -> None:
         super().__init__(sigma, low, high, clip_margin)
-        if num_candidates < 1:
-            raise ValueError(f"num_candidates must be at least 1, got {num_candidates}.")
+        if num_candidates != int(num_candidates) or num_candidates < 1:
+            raise ValueError(f"num_candidates must be a whole number of at least 1, got {num_candidates}.")
         if centre not in get_args(Centre):
             raise ValueError(f"centre must be one of {get_args(Centre)}, got {centre!r}.")
         self.in_keys = key_list([action_key])

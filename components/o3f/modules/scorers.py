@@ -8,6 +8,7 @@ other entry it lists comes from the environment.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -45,12 +46,17 @@ class UpperConfidenceBound(TensorDictModuleBase):
     Args:
         omega: weight of the disagreement; positive is optimistic, negative cautious, 0 (the paper's value
             outside one ablation, where it is 1) ranks by the mean.
+
+    Raises:
+        ValueError: if ``omega`` is not finite.
     """
 
     omega: Tensor
 
     def __init__(self, omega: float = 0.0) -> None:
         super().__init__()
+        if not math.isfinite(omega):
+            raise ValueError(f"omega must be finite, got {omega}.")
         self.in_keys = ["candidate_values"]
         self.out_keys = ["scores"]
         self.register_buffer("omega", torch.tensor(float(omega)), persistent=False)

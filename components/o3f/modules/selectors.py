@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -53,7 +55,7 @@ class Softmax(TensorDictModuleBase):
         generator: source of the draws, see :class:`~o3f.modules.NoiseSource`.
 
     Raises:
-        ValueError: if ``temperature`` is negative.
+        ValueError: if ``temperature`` is negative or not finite.
         RuntimeError: as :class:`Argmax`.
     """
 
@@ -67,8 +69,8 @@ class Softmax(TensorDictModuleBase):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if temperature < 0:
-            raise ValueError(f"temperature must not be negative, got {temperature}.")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature must be finite and not negative, got {temperature}.")
         self.in_keys = ["candidates", "scores"]
         self.out_keys = key_list([action_key])
         self.noise = NoiseSource(generator)

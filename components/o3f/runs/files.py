@@ -114,7 +114,10 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     try:
-        return dict(json.loads(read_text(path)))
+        contents = json.loads(read_text(path))
+        if not isinstance(contents, dict):
+            raise TypeError(f"no named values, but {contents!r:.40}")
+        return contents
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Restore it, or delete the folder.") from error
 

@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -241,6 +241,20 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def given_folders(given: Any) -> list[Path]:
+    """Return the run folders that a recipe's ``run`` names, one or several, each once.
+
+    Raises:
+        ConfigError: it is neither text nor a list of texts.
+    """
+    folders = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+    require(
+        bool(folders) and all(isinstance(folder, str) for folder in folders),
+        f"run must be a run folder, or a list of them as in run=[A,B]; found {given!r}.",
+    )
+    return list(dict.fromkeys(map(Path, folders)))
 
 
 def lock_folder(path: Path, timeout: float) -> FileLock:

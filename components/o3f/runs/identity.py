@@ -145,7 +145,7 @@ def read_settings(file: Path) -> dict[str, Any]:
         text = read_text(file, _LARGEST)
         _check_structure(text)
         settings = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:  # the last: no text, or no number
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:  # the last: no text, or no number
         raise ConfigError(f"{file} cannot be read: {error}") from error
     if not isinstance(settings, dict) or not settings:
         raise ConfigError(f"{file} holds no named values.")

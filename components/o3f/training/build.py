@@ -242,6 +242,10 @@ def load_run(
     file = Path(folder, "config.yaml")
     require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
     config = OmegaConf.create(read_settings(file))
+    for part in ("task", "dataset", "algorithm", "offline"):
+        found = config.get(part)
+        told = f"{file} is no whole configuration: {part} is {found!r}, expected named values."
+        require(isinstance(found, DictConfig), told)
     if (file := Path(folder, AGENT_FILE)).exists():
         agent = load_agent(str(file))
     require(

@@ -70,6 +70,11 @@ def check_online(config: DictConfig) -> None:
             " nothing is learned before.",
         )
     check_limits_hold(config)
+    require(
+        config.schedule.kind != "same" or config.schedule.steps == config.online.steps,
+        f"schedule.steps={config.schedule.steps} does nothing with schedule=same: choose schedule=linear, or leave it"
+        " out.",
+    )
     check_transfer(config)
     check_collector(config)
     require_range(config, "agent.value_steps", "[1, inf)", integer=True)
@@ -157,6 +162,11 @@ def check_transfer(config: DictConfig) -> None:
         f" algorithm={config.algorithm.name}. Any other algorithm starts from itself: leave offline_algorithm out.",
     )
     if not is_agent(config.pretrained):
+        require(
+            bool(offline) or not config.transfer.optimisers,
+            "transfer.optimisers=true does nothing here: it is for SAC that starts from CQL"
+            " (algorithm=sac algorithm@offline_algorithm=cql). Give transfer.optimisers=false.",
+        )
         return
     require(
         not config.transfer.optimisers,
