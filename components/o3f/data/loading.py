@@ -17,6 +17,7 @@ from o3f.data.kitchen import Rewards
 from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.reading import ReadOptions, read_rows
 from o3f.data.report import OnNonfinite, UnmarkedEnds
+from o3f.data.reset_steps import ResetSteps
 from o3f.data.rewards import RewardRule
 
 
@@ -130,6 +131,7 @@ def load_minari(
     clip_actions: bool = False,
     on_nonfinite: OnNonfinite = "stop",
     unmarked_ends: UnmarkedEnds = "stop",
+    reset_steps: ResetSteps = "keep",
     rewards: Rewards = "recorded",
     generator: torch.Generator | None = None,
 ) -> ReplayBuffer:
@@ -159,6 +161,8 @@ def load_minari(
         clip_actions: accept actions far out of bounds; actions are clipped in any case.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values instead of stopping.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked: each is a truncation.
+        reset_steps: ``"drop"`` leaves out the first step of episodes in which the environment was reset instead of
+            acting, see :class:`~o3f.data.reset_steps.SharedStarts`.
         rewards: for FrankaKitchen, ``"tasks_once"`` rewards each task when it is first done, ``"tasks_counted"`` every
             step with the number of tasks that are done; both end the episode with the last one, see
             :class:`~o3f.data.kitchen.KitchenTasks`. ``reward`` applies after that; counts go with its ``running_sum``
@@ -187,6 +191,7 @@ def load_minari(
         clip_actions=clip_actions,
         on_nonfinite=on_nonfinite,
         unmarked_ends=unmarked_ends,
+        reset_steps=reset_steps,
         rewards=rewards,
         generator=generator,
     )

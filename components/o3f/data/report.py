@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3f.data.episodes import Episode
+from o3f.data.reset_steps import SharedStarts
 from o3f.data.summary import Summary
 
 ACTION_TOLERANCE = 1e-3
@@ -25,6 +27,16 @@ _CURES = {
     _OUT_OF_BOUNDS: "Check the action space and action_scale, or accept clipping with clip_actions=true.",
     _GOES_ON: "The next observation there belongs to another episode: split the episode at this step.",
 }
+_RESETS = (
+    "with a step that no action made: from the last observation of an earlier episode to that after a reset, with"
+    " reward 0. gymnasium.wrappers.Autoreset inside the recorder leaves that, or a vectorised environment in next-step"
+    " mode. Leave these steps out with reset_steps=drop."
+)
+_FALSE_ENDS = (
+    "with what is recorded as the last observation of an earlier one, which was cut off: there the value of a start is"
+    " taken for that of the end. A vectorised environment in same-step mode has the true last observation in"
+    " info['final_obs']: record that."
+)
 
 
 @dataclass
@@ -37,6 +49,7 @@ class DatasetReport:
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked.
         summary: figures of the whole, with what is known of the environment.
+        dropped_reset_steps: episodes of the whole dataset whose first step was left out, because it was a reset.
 
     Attributes:
         returns: raw undiscounted return of each episode with at least one step.
@@ -47,6 +60,7 @@ class DatasetReport:
         dropped_episodes: episodes left out because of values that are not finite.
         clipped_actions: action values beyond the bounds, which the loader clips.
         dropped_rows: rows of a file left out because it does not hold the observation that followed.
+        starts: what episodes begin with that an earlier one ended with.
         worst_excess: the largest distance of one of them to the bounds, in agent units.
         still: numbers of the episodes of several steps in which no observation differs from the first.
         faults: ``(field, kind)`` to ``(count, episode, step)`` of the first.
@@ -57,6 +71,7 @@ class DatasetReport:
     on_nonfinite: OnNonfinite = "stop"
     unmarked_ends: UnmarkedEnds = "stop"
     summary: Summary = field(default_factory=Summary)
+    dropped_reset_steps: int = 0
     returns: list[float] = field(default_factory=list)
     transitions: int = 0
     terminated: int = 0
@@ -65,6 +80,7 @@ class DatasetReport:
     dropped_episodes: int = 0
     clipped_actions: int = 0
     dropped_rows: int = 0
+    starts: SharedStarts = field(default_factory=SharedStarts)
     worst_excess: float = 0.0
     faults: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
     still: list[int] = field(default_factory=list)
@@ -83,6 +99,7 @@ class DatasetReport:
         self.dropped_rows += episode.dropped_rows
         if not len(episode):
             return False
+        self.starts.add(episode)
         infinite = {n: ~np.isfinite(getattr(episode, n)) for n in ("observations", "actions", "rewards")}
         for name, bad in infinite.items():
             self._note(name, _NOT_FINITE, episode, bad)
@@ -155,11 +172,22 @@ class DatasetReport:
                 f" {self.still[0]}, the observations stand still from the first to the last. If that cannot be, what"
                 " recorded them kept an array that the environment changes in place: collect again, and copy it."
             )
-        return [*found, *self._constants(), *self.summary.remarks(f"'{self.dataset_id}'")]
+        return [*found, *self._shared_starts(), *self._constants(), *self.summary.remarks(f"'{self.dataset_id}'")]
 
     def __str__(self) -> str:
         """Return what was read in a line."""
         return f"{self.dataset_id}: {self.summary.line(self.returns)}"
+
+    def _shared_starts(self) -> Iterator[str]:
+        """What was recorded as a step of the environment and is none."""
+        if self.dropped_reset_steps:
+            yield (
+                f"The first step of {self.dropped_reset_steps} episode(s) of '{self.dataset_id}' was left out: the"
+                " environment was reset in it."
+            )
+        for episodes, what in ((self.starts.reset_steps(), _RESETS), (self.starts.false_ends(), _FALSE_ENDS)):
+            if episodes:
+                yield f"{len(episodes)} episode(s) of '{self.dataset_id}', first episode {episodes[0]}, begin {what}"
 
     def _constants(self) -> list[str]:
         """Fields that never change: often an environment with parts of its state left out, or a broken writer."""
