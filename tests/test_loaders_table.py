@@ -22,7 +22,7 @@ def test_the_table_of_the_page_is_what_the_loaders_make() -> None:
 
 
 def test_what_is_called_false() -> None:
-    """A next observation that is another's, or zeros, unless nothing is expected after it; and rows that are no steps."""
+    """A next observation that is another's, or zeros, unless nothing is expected after it; and rows that are none."""
     true = (9.0, 10.0, False)
     assert loaders.cell([true, (10.0, 11.0, False), (30.0, 0.0, False)], "locomotion") == "3, 0 terminal, **2 false**"
     assert loaders.cell([true, (17.0, 0.0, True), (25.0, 26.0, True)], "locomotion") == "3, 2 terminal"

@@ -44,7 +44,8 @@ def load_file(
     hash. The file is never changed and nothing in it is unpickled.
 
     Args:
-        path: an HDF5 or NPZ file; :func:`~o3f.data.array_files.open_file` says which arrays it must have.
+        path: an HDF5 or NPZ file, or a folder of TorchRL's; :func:`~o3f.data.array_files.open_file` says which arrays
+            it must have.
         format: ``"d4rl"``, ``"ogbench"``, or ``"auto"`` by the arrays there are.
         env: the environment the data are of: sizes are compared with it, and its action bounds rescaled to [-1, 1].
             None takes actions as they are.
