@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,16 +26,6 @@ _CURES = {
     _OUT_OF_BOUNDS: "Check the action space and action_scale, or accept clipping with clip_actions=true.",
     _GOES_ON: "The next observation there belongs to another episode: split the episode at this step.",
 }
-_RESETS = (
-    "with a step that no action made: from the last observation of an earlier episode to that after a reset, with"
-    " reward 0. gymnasium.wrappers.Autoreset inside the recorder leaves that, or a vectorised environment in next-step"
-    " mode. Leave these steps out with reset_steps=drop."
-)
-_FALSE_ENDS = (
-    "with what is recorded as the last observation of an earlier one, which was cut off: there the value of a start is"
-    " taken for that of the end. A vectorised environment in same-step mode has the true last observation in"
-    " info['final_obs']: record that."
-)
 
 
 @dataclass
@@ -166,28 +155,27 @@ class DatasetReport:
                 f"{self.dropped_rows} row(s) of '{self.dataset_id}' were left out: an episode was cut off there, and"
                 " the file does not hold the observation that followed."
             )
+        if self.dropped_reset_steps:
+            found.append(
+                f"The first step of {self.dropped_reset_steps} episode(s) of '{self.dataset_id}' was left out: the"
+                " environment was reset in it."
+            )
         if self.still:
             found.append(
                 f"In {len(self.still)} of {len(self.returns)} episodes of '{self.dataset_id}', first in episode"
                 f" {self.still[0]}, the observations stand still from the first to the last. If that cannot be, what"
                 " recorded them kept an array that the environment changes in place: collect again, and copy it."
             )
-        return [*found, *self._shared_starts(), *self._constants(), *self.summary.remarks(f"'{self.dataset_id}'")]
+        return [
+            *found,
+            *self.starts.remarks(self.dataset_id),
+            *self._constants(),
+            *self.summary.remarks(f"'{self.dataset_id}'"),
+        ]
 
     def __str__(self) -> str:
         """Return what was read in a line."""
         return f"{self.dataset_id}: {self.summary.line(self.returns)}"
-
-    def _shared_starts(self) -> Iterator[str]:
-        """What was recorded as a step of the environment and is none."""
-        if self.dropped_reset_steps:
-            yield (
-                f"The first step of {self.dropped_reset_steps} episode(s) of '{self.dataset_id}' was left out: the"
-                " environment was reset in it."
-            )
-        for episodes, what in ((self.starts.reset_steps(), _RESETS), (self.starts.false_ends(), _FALSE_ENDS)):
-            if episodes:
-                yield f"{len(episodes)} episode(s) of '{self.dataset_id}', first episode {episodes[0]}, begin {what}"
 
     def _constants(self) -> list[str]:
         """Fields that never change: often an environment with parts of its state left out, or a broken writer."""

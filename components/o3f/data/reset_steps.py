@@ -19,6 +19,17 @@ Vector = npt.NDArray[np.float32]
 INDEPENDENT = 0.75
 """From this share of the squared distance between any two episodes on, a step is no motion but a jump."""
 
+_RESETS = (
+    "with a step that no action made: from the last observation of an earlier episode to that after a reset, with"
+    " reward 0. gymnasium.wrappers.Autoreset inside the recorder leaves that, or a vectorised environment in next-step"
+    " mode. Leave these steps out with reset_steps=drop."
+)
+_FALSE_ENDS = (
+    "with what is recorded as the last observation of an earlier one, which was cut off: there the value of a start is"
+    " taken for that of the end. A vectorised environment in same-step mode has the true last observation in"
+    " info['final_obs']: record that."
+)
+
 
 @dataclasses.dataclass
 class SharedStart:
@@ -84,6 +95,12 @@ class SharedStarts:
         if self.reset_steps() or not _jumps([(each.before, each.shared) for each in others]):
             return []
         return [each.episode for each in others]
+
+    def remarks(self, dataset_id: str) -> Iterator[str]:
+        """What a user should know, a sentence or two each."""
+        for episodes, what in ((self.reset_steps(), _RESETS), (self.false_ends(), _FALSE_ENDS)):
+            if episodes:
+                yield f"{len(episodes)} episode(s) of '{dataset_id}', first episode {episodes[0]}, begin {what}"
 
 
 def _jumps(steps: Sequence[tuple[Vector, Vector]]) -> bool:
