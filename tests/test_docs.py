@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 
 from o3f.algorithms import make_learner
+from o3f.data import load_file
 from o3f.runs import tags
 from tests.support.learners import NAMES
 
@@ -65,10 +67,13 @@ def test_the_example_of_own_data_prints_what_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks(DOCS / "own-data.md")
-    exec(code, {})
+    code, of_sb3 = blocks(DOCS / "own-data.md")
+    run: dict[str, Any] = {}
+    exec(code, run)
     assert capsys.readouterr().out == "98 2 2\n"
     assert "It prints `98 2 2`." in (DOCS / "own-data.md").read_text(encoding="utf-8")
+    exec(of_sb3, run)
+    assert len(load_file("replay.npz", env=gymnasium.make("Pendulum-v1"))) == 300
 
 
 def test_the_example_of_the_first_page_runs() -> None:

@@ -9,9 +9,11 @@ import h5py
 import minari
 import pytest
 
+from o3f.data import dataset_hash
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder
 from tests.support.array_files import flat, write
+from tests.support.minari_datasets import with_resets
 from tests.support.recipe_runs import TINY, assert_same_run, command, part, run, run_stopped, same
 
 TASK = ["task=custom", "task.env.id=Reacher-v5", "debug=toy", "task.reward={scale: 0.5, shift: -1.0}"]
@@ -47,6 +49,17 @@ def test_a_run_is_continued_where_the_file_was_moved_and_not_on_other_rows(file:
         run("finetune", *settings)
     moved.write_bytes(content)
     assert_same_run(run("finetune", *settings), whole)
+
+
+def test_resets_among_the_steps_are_left_out_where_that_is_asked_for(place: Path) -> None:
+    """Then the rows are those of the dataset without them, by their hash; the run notes how many were left out."""
+    episodes: list[dict[str, Any]] = [vars(each) for each in minari.load_dataset("me/reacher-v0").iterate_episodes()]
+    write(place / "resets.hdf5", flat(with_resets(episodes)))
+    settings = [*FILE, "dataset.path=resets.hdf5", "dataset.reset_steps=drop"]
+    with pytest.warns(UserWarning, match=f"first step of {len(episodes) - 1} episode"):
+        facts = read_json(run("pretrain", *settings, "name=dropped") / "env.json")
+    assert facts["dataset_dropped_reset_steps"] == len(episodes) - 1
+    assert facts["dataset_hash"] == dataset_hash("me/reacher-v0")
 
 
 def test_faults_of_the_file_end_a_recipe_with_one_message(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,9 @@ def test_f15_nothing_left_after_leaving_out(episodes: Episodes) -> None:
             load_minari("toy/faulty-v0", on_nonfinite="drop_episode", check=check)
 
 
-@pytest.mark.parametrize(("name", "value"), [("on_nonfinite", "repair"), ("unmarked_ends", "terminate")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("on_nonfinite", "repair"), ("unmarked_ends", "terminate"), ("reset_steps", "skip")]
+)
 def test_f15_the_configuration_knows_the_choices(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"dataset.{name}: '{value}' is not known"):
         runs.run("pretrain", *runs.TINY, f"dataset.{name}={value}")

@@ -36,7 +36,7 @@ def assert_refused(file: Path, *parts: str, **options: Any) -> None:
 
 def test_no_such_file(tmp_path: Path) -> None:
     assert_refused(tmp_path / "a.hdf5", f"There is no file {tmp_path}/a.hdf5", "Expected an HDF5 or NPZ file")
-    assert_refused(tmp_path, "There is no file")
+    assert_refused(tmp_path, "is a folder without meta.json", "Expected an HDF5 or NPZ file")
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,25 @@ def make_episodes(
             }
         )
     return episodes
+
+
+def with_resets(episodes: Episodes) -> Episodes:
+    """As an Autoreset inside the recorder would have left these: from the second on, a reset is their first step."""
+    found = episodes[:1]
+    for before, after in itertools.pairwise(episodes):
+        first = {"actions": np.full(after["actions"].shape[1:], 0.5), "rewards": 0, "terminations": 0, "truncations": 0}
+        rows = {
+            name: np.concatenate([np.array([value], after[name].dtype), after[name]]) for name, value in first.items()
+        }
+        found.append({"observations": _follow(before["observations"], after["observations"]), **rows})
+    return found
+
+
+def _follow(before: Any, after: Any) -> Any:
+    """Observations that begin with the last one of an earlier episode."""
+    if isinstance(after, dict):
+        return {key: _follow(before[key], part) for key, part in after.items()}
+    return np.concatenate([before[-1:], after])
 
 
 def stack(values: list[Any]) -> Any:

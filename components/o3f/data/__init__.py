@@ -16,6 +16,7 @@ from o3f.data.reading import dataset_hash, read_minari
 from o3f.data.report import DatasetReport
 from o3f.data.rewards import RewardRule, largest_reward_scale, return_range_scale
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
+from o3f.data.sb3_buffers import sb3_arrays
 
 __all__ = [
     "FORMATS",
@@ -49,6 +50,7 @@ __all__ = [
     "read_minari",
     "restore_online",
     "return_range_scale",
+    "sb3_arrays",
     "to_agent_actions",
     "to_env_actions",
 ]

@@ -112,11 +112,14 @@ def open_file(
       there; ``masks`` (optional) is 0 where the task was done. With ``next_observations``, as OGBench's own loader
       returns it, ``terminals`` marks the last step; with ``valids``, those rows that hold a step.
 
+    Datasets of d3rlpy (HDF5, version 2.1) and folders that TorchRL's ``buffer.dumps(folder)`` wrote are read under
+    these names, see :mod:`o3f.data.peer_files`; for Stable-Baselines3 there is :func:`~o3f.data.sb3_arrays`.
+
     All other arrays are left alone. ``"auto"`` takes a file with ``masks``, ``valids``, or ``qpos`` beside
     ``observations``, or without ``rewards``, for OGBench's.
 
     Args:
-        path: the file.
+        path: the file, or a folder of TorchRL's.
         format: the meaning of its flags.
         env: the environment the data are of: its observations must be as long, and its unwrapped action bounds are
             those of the data. None takes bounds of -1 and 1, as in all files of D4RL and OGBench.

@@ -1,4 +1,4 @@
-"""The arrays of an HDF5 or NPZ file by name, read a block of rows at a time; nothing is ever unpickled."""
+"""The arrays of a file or folder by name, read a block of rows at a time; nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from o3f.data.peer_files import D3RLPY, d3rlpy_arrays, torchrl_arrays
 from o3f.errors import ConfigError
 
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK"
@@ -42,15 +43,19 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
     """Open a file for reading; it is never changed.
 
     Args:
-        path: an HDF5 or NPZ file, told apart by its first bytes.
+        path: an HDF5 or NPZ file, told apart by its first bytes, or a folder of TorchRL's.
 
     Yields:
-        Its arrays by name; those in groups of an HDF5 file as ``group/name``.
+        Its arrays by name; those in groups of an HDF5 file as ``group/name``; those of d3rlpy and TorchRL by D4RL's
+        names.
 
     Raises:
         ConfigError: if there is no such file, or it is of another kind.
         RuntimeError: if it is damaged, here or where rows are read.
     """
+    if path.is_dir():
+        yield _folder(path)
+        return
     if not path.is_file():
         raise ConfigError(f"There is no file {path} (looked for {path.absolute()}). Expected an HDF5 or NPZ file.")
     try:
@@ -58,7 +63,8 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
             start = file.read(len(_HDF5))
         if start == _HDF5:
             with h5py.File(path, "r", locking="best-effort") as file:
-                yield _datasets(file)
+                datasets = _datasets(file)
+                yield d3rlpy_arrays(path, datasets) if all(name in datasets for name in D3RLPY) else datasets
         elif start.startswith(_ZIP):
             with zipfile.ZipFile(path) as archive, ExitStack() as streams:
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -67,6 +73,18 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
         else:
             raise ConfigError(f"{path} is neither an HDF5 nor an NPZ file: it begins with {start!r}.")
     except _UNREADABLE as error:
+        raise RuntimeError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or was not copied to its end:"
+            " get it again."
+        ) from error
+
+
+def _folder(path: Path) -> dict[str, Array]:
+    try:
+        return torchrl_arrays(path)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RuntimeError(
             f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or was not copied to its end:"
             " get it again."

@@ -16,6 +16,7 @@ from o3f.data.episodes import read_episodes
 from o3f.data.minari_store import FRAME_SKIP, Recorded, limit_of, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
+from o3f.data.reset_steps import ResetSteps, with_reset_steps
 from o3f.data.summary import Summary
 
 #: Arguments that change no step, and two of FrankaKitchen whose effect :class:`~o3f.data.kitchen.KitchenTasks` has.
@@ -32,6 +33,7 @@ def check_dataset(
     clip_actions: bool = False,
     on_nonfinite: OnNonfinite = "stop",
     unmarked_ends: UnmarkedEnds = "stop",
+    reset_steps: ResetSteps = "keep",
 ) -> DatasetReport:
     """Read a local dataset once and check all of it, and an environment against it.
 
@@ -44,6 +46,8 @@ def check_dataset(
         clip_actions: accept actions more than :data:`~o3f.data.report.ACTION_TOLERANCE` out of bounds.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked.
+        reset_steps: ``"drop"`` leaves out first steps that are resets, see
+            :class:`~o3f.data.reset_steps.SharedStarts`.
 
     Returns:
         Counts and episode returns, in a line if printed; :meth:`~o3f.data.report.DatasetReport.remarks` says what is
@@ -61,8 +65,10 @@ def check_dataset(
         if env is not None:
             check_environment(dataset_id, env, root=root)
     layout = observation_layout(dataset.observation_space, observation_keys)
+    dataset = with_reset_steps(dataset, layout, reset_steps)
     summary = Summary(limit_of(dataset), layout.space, check_action_space(dataset.action_space))
-    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary)
+    left_out = len(getattr(dataset, "left_out", ()))
+    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary, left_out)
     for episode in read_episodes(dataset, layout, action_scale):
         report.add(episode)
     report.raise_faults()

@@ -21,6 +21,7 @@ class DatasetInfo:
         dropped_episodes: episodes left out because of values that are not finite.
         clipped_actions: action values beyond the bounds, which were clipped.
         dropped_rows: rows of a file left out because it does not hold the observation that followed.
+        dropped_reset_steps: episodes whose first step was left out because the environment was reset in it.
         returns: lowest, mean and highest raw return of the episodes read.
         reference_scores: the scores the dataset states for 0 and 100; ``None`` if it does not.
         reward: the reward rule that was applied, its scale as a number.
@@ -36,6 +37,7 @@ class DatasetInfo:
     dropped_episodes: int
     clipped_actions: int
     dropped_rows: int
+    dropped_reset_steps: int
     returns: tuple[float, float, float]
     reference_scores: tuple[float, float] | None
     reward: RewardRule
@@ -44,6 +46,6 @@ class DatasetInfo:
     @property
     def changes(self) -> dict[str, int]:
         """What was changed or left out while reading, by name; empty if nothing was."""
-        names = ("clipped_actions", "dropped_episodes", "dropped_rows", "unfinished")
+        names = ("clipped_actions", "dropped_episodes", "dropped_rows", "dropped_reset_steps", "unfinished")
         counts = {name: getattr(self, name) for name in names}
         return {f"dataset_{name}": count for name, count in counts.items() if count}

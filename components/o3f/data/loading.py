@@ -17,6 +17,7 @@ from o3f.data.kitchen import Rewards
 from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.reading import ReadOptions, read_rows
 from o3f.data.report import OnNonfinite, UnmarkedEnds
+from o3f.data.reset_steps import ResetSteps
 from o3f.data.rewards import RewardRule
 
 
@@ -43,7 +44,8 @@ def load_file(
     hash. The file is never changed and nothing in it is unpickled.
 
     Args:
-        path: an HDF5 or NPZ file; :func:`~o3f.data.array_files.open_file` says which arrays it must have.
+        path: an HDF5 or NPZ file, or a folder of TorchRL's; :func:`~o3f.data.array_files.open_file` says which arrays
+            it must have.
         format: ``"d4rl"``, ``"ogbench"``, or ``"auto"`` by the arrays there are.
         env: the environment the data are of: sizes are compared with it, and its action bounds rescaled to [-1, 1].
             None takes actions as they are.
@@ -130,6 +132,7 @@ def load_minari(
     clip_actions: bool = False,
     on_nonfinite: OnNonfinite = "stop",
     unmarked_ends: UnmarkedEnds = "stop",
+    reset_steps: ResetSteps = "keep",
     rewards: Rewards = "recorded",
     generator: torch.Generator | None = None,
 ) -> ReplayBuffer:
@@ -159,6 +162,8 @@ def load_minari(
         clip_actions: accept actions far out of bounds; actions are clipped in any case.
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values instead of stopping.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked: each is a truncation.
+        reset_steps: ``"drop"`` leaves out the first step of episodes in which the environment was reset instead of
+            acting, see :class:`~o3f.data.reset_steps.SharedStarts`.
         rewards: for FrankaKitchen, ``"tasks_once"`` rewards each task when it is first done, ``"tasks_counted"`` every
             step with the number of tasks that are done; both end the episode with the last one, see
             :class:`~o3f.data.kitchen.KitchenTasks`. ``reward`` applies after that; counts go with its ``running_sum``
@@ -187,6 +192,7 @@ def load_minari(
         clip_actions=clip_actions,
         on_nonfinite=on_nonfinite,
         unmarked_ends=unmarked_ends,
+        reset_steps=reset_steps,
         rewards=rewards,
         generator=generator,
     )

@@ -18,6 +18,7 @@ from o3f.data.kitchen import Rewards, with_rewards
 from o3f.data.minari_store import Recorded, limit_of, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
+from o3f.data.reset_steps import ResetSteps, with_reset_steps
 from o3f.data.rewards import RewardRule, warn_of_far_rewards
 from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
 from o3f.data.summary import Summary
@@ -35,6 +36,7 @@ class ReadOptions(TypedDict, total=False):
     clip_actions: bool
     on_nonfinite: OnNonfinite
     unmarked_ends: UnmarkedEnds
+    reset_steps: ResetSteps
     rewards: Rewards
     free_rows: int
     storage_dir: str | Path | None
@@ -62,18 +64,21 @@ def read_rows(
     clip_actions: bool = False,
     on_nonfinite: OnNonfinite = "stop",
     unmarked_ends: UnmarkedEnds = "stop",
+    reset_steps: ResetSteps = "keep",
     rewards: Rewards = "recorded",
     free_rows: int = 0,
     storage_dir: str | Path | None = None,
 ) -> tuple[TensorDict, DatasetInfo]:
     """Read an open dataset; see :func:`read_minari`."""
-    dataset = with_rewards(dataset, rewards)
-    count = _num_rows(dataset, max_transitions)
     layout = observation_layout(dataset.observation_space, observation_keys)
+    recorded = with_reset_steps(dataset, layout, reset_steps)
+    dataset = with_rewards(recorded, rewards)
+    count = _num_rows(dataset, max_transitions)
     (action_dim,) = check_action_space(dataset.action_space).shape
     rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
     summary = Summary(limit_of(dataset), layout.space, check_action_space(dataset.action_space))
-    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary)
+    left_out = len(getattr(recorded, "left_out", ()))
+    report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary, left_out)
     stored = _fill(rows, count, read_episodes(dataset, layout, action_scale), report)
     filled = sum(each.steps for each in stored)
     if check or not stored:
@@ -118,6 +123,7 @@ def dataset_hash(
     action_scale: float = 1.0,
     max_transitions: int | None = None,
     on_nonfinite: OnNonfinite = "stop",
+    reset_steps: ResetSteps = "keep",
     rewards: Rewards = "recorded",
 ) -> str:
     """Read a local dataset and return the hash of its rows, equal to ``dataset_info(buffer).hash``."""
@@ -128,6 +134,7 @@ def dataset_hash(
         action_scale=action_scale,
         max_transitions=max_transitions,
         on_nonfinite=on_nonfinite,
+        reset_steps=reset_steps,
         rewards=rewards,
         check=False,
     )
@@ -161,6 +168,7 @@ def _finish(rows: TensorDict, dataset: Recorded, report: DatasetReport, reward: 
         dropped_episodes=report.dropped_episodes,
         clipped_actions=report.clipped_actions,
         dropped_rows=report.dropped_rows,
+        dropped_reset_steps=report.dropped_reset_steps,
         returns=(
             float(np.min(report.returns)),
             float(np.mean(report.returns)),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3f.data.episodes import Episode
+from o3f.data.reset_steps import SharedStarts
 from o3f.data.summary import Summary
 
 ACTION_TOLERANCE = 1e-3
@@ -37,6 +38,7 @@ class DatasetReport:
         on_nonfinite: ``"drop_episode"`` leaves out episodes with NaN or infinite values.
         unmarked_ends: ``"truncate"`` accepts data in which no episode end is marked.
         summary: figures of the whole, with what is known of the environment.
+        dropped_reset_steps: episodes of the whole dataset whose first step was left out, because it was a reset.
 
     Attributes:
         returns: raw undiscounted return of each episode with at least one step.
@@ -47,6 +49,7 @@ class DatasetReport:
         dropped_episodes: episodes left out because of values that are not finite.
         clipped_actions: action values beyond the bounds, which the loader clips.
         dropped_rows: rows of a file left out because it does not hold the observation that followed.
+        starts: what episodes begin with that an earlier one ended with.
         worst_excess: the largest distance of one of them to the bounds, in agent units.
         still: numbers of the episodes of several steps in which no observation differs from the first.
         faults: ``(field, kind)`` to ``(count, episode, step)`` of the first.
@@ -57,6 +60,7 @@ class DatasetReport:
     on_nonfinite: OnNonfinite = "stop"
     unmarked_ends: UnmarkedEnds = "stop"
     summary: Summary = field(default_factory=Summary)
+    dropped_reset_steps: int = 0
     returns: list[float] = field(default_factory=list)
     transitions: int = 0
     terminated: int = 0
@@ -65,6 +69,7 @@ class DatasetReport:
     dropped_episodes: int = 0
     clipped_actions: int = 0
     dropped_rows: int = 0
+    starts: SharedStarts = field(default_factory=SharedStarts)
     worst_excess: float = 0.0
     faults: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
     still: list[int] = field(default_factory=list)
@@ -83,6 +88,7 @@ class DatasetReport:
         self.dropped_rows += episode.dropped_rows
         if not len(episode):
             return False
+        self.starts.add(episode)
         infinite = {n: ~np.isfinite(getattr(episode, n)) for n in ("observations", "actions", "rewards")}
         for name, bad in infinite.items():
             self._note(name, _NOT_FINITE, episode, bad)
@@ -149,13 +155,23 @@ class DatasetReport:
                 f"{self.dropped_rows} row(s) of '{self.dataset_id}' were left out: an episode was cut off there, and"
                 " the file does not hold the observation that followed."
             )
+        if self.dropped_reset_steps:
+            found.append(
+                f"The first step of {self.dropped_reset_steps} episode(s) of '{self.dataset_id}' was left out: the"
+                " environment was reset in it."
+            )
         if self.still:
             found.append(
                 f"In {len(self.still)} of {len(self.returns)} episodes of '{self.dataset_id}', first in episode"
                 f" {self.still[0]}, the observations stand still from the first to the last. If that cannot be, what"
                 " recorded them kept an array that the environment changes in place: collect again, and copy it."
             )
-        return [*found, *self._constants(), *self.summary.remarks(f"'{self.dataset_id}'")]
+        return [
+            *found,
+            *self.starts.remarks(self.dataset_id),
+            *self._constants(),
+            *self.summary.remarks(f"'{self.dataset_id}'"),
+        ]
 
     def __str__(self) -> str:
         """Return what was read in a line."""

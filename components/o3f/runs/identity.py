@@ -39,6 +39,7 @@ LATER_KEYS: Mapping[str, Any] = {
     "offline_algorithm.compile": False,
     "task.centre": "sample",
     "exploration.centre": "sample",
+    "dataset.reset_steps": "keep",
     "num_lanes": 1,
 }
 

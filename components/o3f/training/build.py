@@ -145,6 +145,7 @@ def buffer(
         "clip_actions": config.dataset.clip_actions,
         "on_nonfinite": config.dataset.on_nonfinite,
         "unmarked_ends": config.dataset.unmarked_ends,
+        "reset_steps": config.dataset.reset_steps,
         "rewards": config.task.dataset.get("rewards", "recorded"),
         **sizes,
     }

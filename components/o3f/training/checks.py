@@ -40,6 +40,7 @@ def check_offline(config: DictConfig) -> None:
     check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
     check_keys([config.dataset.on_nonfinite], ["stop", "drop_episode"], "dataset.on_nonfinite")
     check_keys([config.dataset.unmarked_ends], ["stop", "truncate"], "dataset.unmarked_ends")
+    check_keys([config.dataset.reset_steps], ["keep", "drop"], "dataset.reset_steps")
     if config.dataset.get("path") is not None:
         check_keys([config.dataset.format], FORMATS, "dataset.format")
     if config.dataset.max_transitions is not None:
