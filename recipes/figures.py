@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -69,6 +69,10 @@ def check(config: DictConfig) -> None:
     """Check the numbers, and the packages that are needed at the end."""
     for key in ("jobs", "min_seeds", "threads", *(["seeds"] if config.seeds is not None else [])):
         require_range(config, key, "[1, inf)", integer=True)
+    for key in ("arms", "tasks"):
+        given = config[key]
+        told = f"{key} must be a list, {key}=[NAME,...], found {given!r}."
+        require(given is None or isinstance(given, ListConfig), told)
     require_range(config, "first_seed", "[0, inf)", integer=True)
     require_range(config, "confidence", "(0, 1)")
     require_range(config, "node_cores", "[1, inf)", integer=True)

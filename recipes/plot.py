@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.errors import optional
@@ -21,7 +21,10 @@ def main(config: DictConfig) -> None:
     require_range(config, "min_seeds", "[2, inf)", integer=True)
     require_range(config, "parts", "[1, inf)", integer=True)
     check_keys([Path(config.output).suffix], [".png", ".pdf", ".svg"], "output")
-    require(len(config.tags) > 0, "tags=[] draws nothing: python -m o3f.tags lists them.")
+    require(
+        isinstance(config.tags, ListConfig) and len(config.tags) > 0,
+        f"tags must be a list, tags=[eval/score], found {config.tags!r}: python -m o3f.tags lists them.",
+    )
     runs_found = found_runs(run_folders(config))
     several = len({run.task for run in runs_found}) > 1
     arms: dict[str, list[Path]] = {}

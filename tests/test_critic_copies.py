@@ -149,3 +149,10 @@ def test_one_critic_is_doubled_by_default() -> None:
 def test_contradicting_numbers_are_refused(critics: Any, count: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         critic_ensemble(critics, count)
+
+
+def test_critics_that_share_a_trunk_are_not_copied_apart() -> None:
+    trunk = nn.Linear(8, 16)
+    critics = [make_critic(Concatenated(trunk, nn.ReLU(), nn.Linear(16, 1))) for _ in range(2)]
+    with pytest.raises(ValueError, match="Critics in the list share parameters, and copies would not"):
+        EnsembleQValue.from_modules(critics)

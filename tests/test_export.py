@@ -348,3 +348,15 @@ def test_without_the_dataset_the_environment_is_asked(
     assert manifest["checkpoint"]["which"] == "latest"
     assert manifest["dataset"]["description"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "picture.png"])
+def test_a_file_that_no_export_wrote_is_not_replaced(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    np.savez(tmp_path / "mine.npz", data=np.ones(3))
+    if name != "mine.npz":
+        target.write_text("mine")
+    before = target.read_bytes()
+    with pytest.raises(ConfigError, match="is a file that no export wrote, so it is not overwritten"):
+        export.check_destination(target, overwrite=True)
+    assert target.read_bytes() == before

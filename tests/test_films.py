@@ -7,8 +7,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from tensordict.nn import TensorDictModule
 
 import tests.support.toy_envs  # noqa: F401  (registers toy/*)
+from o3f.envs import EnvConfig
+from o3f.evaluation.video import record_video
 from tests.support.recipe_runs import SCRATCH, assert_same_run, run
 
 COUNTER = [
@@ -55,3 +58,15 @@ def test_a_run_goes_on_with_films(place: Path) -> None:
         warnings.simplefilter("ignore")
         assert run("finetune", *COUNTER, "evaluation.video_every=30") == folder
     assert (folder / "done.json").read_bytes() == scores
+
+
+def test_a_film_replaces_a_link_and_leaves_alone_what_it_leads_to(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    outside, link = tmp_path / "outside.txt", tmp_path / "policy.mp4"
+    outside.write_text("mine")
+    link.symlink_to(outside)
+    still = TensorDictModule(lambda observation: observation[..., :1] * 0, ["observation"], ["action"])
+    assert record_video(still, EnvConfig("toy/Counter-v0", kwargs={"end": 3}), link, seed=0) == link
+    assert outside.read_text() == "mine"
+    assert not link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside.txt", "policy.mp4"]

@@ -99,6 +99,16 @@ def test_nested_keys_and_bounds_of_the_spec() -> None:
     assert set(td.keys(True, True)) == {("obs", "x"), ("agent", "z"), ("agent", "act")}
 
 
+def test_a_loaded_state_does_not_overwrite_the_bounds_of_the_spec() -> None:
+    narrow, wide = (
+        LatentPolicy(latent_actor(3, 4, (8,)), latent_decoder(3, 2, 4, (8,)), Bounded(-bound, bound, (2,)))
+        for bound in (1.0, 3.0)
+    )
+    wide.load_state_dict(narrow.state_dict())
+    constant(wide.decoder, [5.0, -5.0])
+    assert wide(states(1))["action"].tolist() == [[3.0, -3.0]]
+
+
 def test_encoder_splits_mean_and_log_variance() -> None:
     encoder = latent_encoder(3, 2, 2, (8,))
     constant(encoder, [1.0, 2.0, -3.0, -4.0])

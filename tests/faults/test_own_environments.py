@@ -187,10 +187,26 @@ def test_f64_what_goes_wrong_late_in_an_episode_costs_the_episode_or_the_score(h
     assert env.reset()[0][0] == 0.0
 
 
-def test_f64_a_success_that_is_no_truth_value_costs_the_score() -> None:
-    config = EnvConfig("faulty/Env-v0", kwargs={"how": "successes"})
-    with pytest.raises(EvaluationError, match=r"in episode 0 at step 2: success is array\(\[ True, False\]\)"):
+@pytest.mark.parametrize(
+    ("how", "told"), [("successes", r"array\(\[ True, False\]\)"), ("successtext", "'no'"), ("successnan", "nan")]
+)
+def test_f64_a_success_that_is_no_truth_value_costs_the_score(how: str, told: str) -> None:
+    config = EnvConfig("faulty/Env-v0", kwargs={"how": how})
+    with pytest.raises(EvaluationError, match=rf"in episode 0 at step 2: success is {told}"):
         evaluate(STILL, config, episodes=1, seed=0)
+
+
+def test_f90_an_environment_that_changes_the_folder_takes_nothing_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths of runs and datasets are seen from the folder that the command was started in."""
+    monkeypatch.chdir(tmp_path)
+    env = make_gym_env(EnvConfig("own/Moving-v0"), seed=0)
+    assert Path.cwd() == tmp_path
+    env.reset()
+    assert Path.cwd() == tmp_path
+    env.step(np.zeros(1))
+    assert Path.cwd() == tmp_path
 
 
 def test_f64_an_environment_that_ends_the_process_in_reset_is_tried_again() -> None:

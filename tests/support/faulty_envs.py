@@ -76,7 +76,12 @@ class Faulty(gymnasium.Env[Any, Any]):
             sys.exit(3)
         assert self.how != "assert"
         flag = {"noflag": None, "array": np.array([True, False])}.get(self.how, terminated)
-        info: Any = {"noinfo": None, "successes": {"success": np.array([True, False])}}.get(self.how, {})
+        info: Any = {
+            "noinfo": None,
+            "successes": {"success": np.array([True, False])},
+            "successtext": {"success": "no"},
+            "successnan": {"success": np.nan},
+        }.get(self.how, {})
         given: Any = "3" if self.how == "textreward" else reward
         return observation, given, flag, False, info
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import gymnasium
@@ -74,6 +75,22 @@ class Refusing(Kept):
         raise SystemExit(4)
 
 
+class Moving(Kept):
+    """Goes into another folder whenever it can, as modules with a simulator's files do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        os.chdir("/")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        os.chdir("/")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        os.chdir("/")
+        return super().step(action)
+
+
 def stacked(**arguments: Any) -> gymnasium.Env[Any, Any]:
     """Three frames at a time, copied because Gymnasium's wrapper keeps the arrays that it is given."""
     copied = gymnasium.wrappers.TransformObservation(Kept(**arguments), np.copy, None)
@@ -96,6 +113,7 @@ for name, make in [
     ("Once", "Once"),
     ("Whole", "Whole"),
     ("Refusing", "Refusing"),
+    ("Moving", "Moving"),
     ("Bounded", "bounded"),
 ]:
     gymnasium.register(f"own/{name}-v0", f"tests.support.own_envs:{make}", max_episode_steps=5)

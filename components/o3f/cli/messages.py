@@ -147,7 +147,7 @@ def words(error: Exception) -> str:
 
 
 def quoted_form(override: str) -> str:
-    r"""Return how a text with an equals sign, a path for example, is given; empty where quotes would not help.
+    r"""Return how a text that Hydra's grammar has not, a path for example, is given; empty where quotes do not help.
 
     Examples:
         >>> quoted_form("dataset.path=data/a=1.npz")
@@ -155,8 +155,6 @@ def quoted_form(override: str) -> str:
     """
     key, _, value = override.partition("=")
     quoted = f'{key}="{value}"'
-    if "=" not in value:
-        return ""
     with contextlib.suppress(HydraException):
         if OverridesParser.create().parse_override(quoted).value() == value:
             return f"\nIf the value is this text: {shlex.quote(quoted)}"

@@ -147,7 +147,8 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
             with stoppable():
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
         except KeyboardInterrupt as stopped:
-            print(str(stopped) or "interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
+            interrupted = "interrupted; a run goes on from its last checkpoint with the same command."
+            print(str(stopped) or interrupted, file=sys.stderr)
             return getattr(stopped, "exit_code", 130)
         except Exception as error:
             told = isinstance(error, O3FError)

@@ -204,7 +204,7 @@ def stoppable() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        raise Stopped(f"stopped by {name}; the same command goes on with what is missing.", number)
+        raise Stopped(f"stopped by {name}; a run goes on from its last checkpoint with the same command.", number)
 
     if threading.current_thread() is not threading.main_thread():
         yield

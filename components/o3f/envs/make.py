@@ -19,7 +19,7 @@ from o3f.envs.checks import check_interface
 from o3f.envs.flat_observation import FlatObservation
 from o3f.envs.restarts import Restarting
 from o3f.envs.seeds import SeededResets, episode_seed
-from o3f.envs.wrappers import Env, FrameSkip, GoalRadius, ResetOptions, RuledReward, Sound, UnitActions
+from o3f.envs.wrappers import Env, FrameSkip, GoalRadius, ResetOptions, RuledReward, Sound, UnitActions, staying
 
 
 @dataclass(frozen=True)
@@ -192,11 +192,15 @@ def _make(config: EnvConfig, extra: Mapping[str, Any]) -> Env:
     limit = None if config.max_episode_steps is None else config.max_episode_steps * config.frame_skip
     arguments = {**config.kwargs, **extra}
     try:
-        return gymnasium.make(config.id, max_episode_steps=limit, disable_env_checker=True, **arguments)
+        with staying():
+            return gymnasium.make(config.id, max_episode_steps=limit, disable_env_checker=True, **arguments)
     except gymnasium.error.UnregisteredEnv as error:
         raise ValueError(_unknown(config.id)) from error
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         what = 'Try: pip install "o3f[robotics]"'
+        missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing not in ("", "mujoco", "gymnasium_robotics"):
+            what = f"Try: pip install {missing}, or what provides it"
         if module and importlib.util.find_spec(module.split(".")[0]) is None:
             what = f"Python looks for {module}.py in the folders of PYTHONPATH: export PYTHONPATH=FOLDER"
         raise ImportError(f"{config.id} needs a package that is not installed ({error}). {what}") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -19,6 +21,17 @@ Step = tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]
 Reset = tuple[Any, dict[str, Any]]
 
 
+@contextlib.contextmanager
+def staying() -> Iterator[None]:
+    """Go back into the present folder where the block has left it: paths of runs and datasets are seen from there."""
+    before = os.getcwd()
+    try:
+        yield
+    finally:
+        if os.getcwd() != before:
+            os.chdir(before)
+
+
 class Sound(Wrapper):
     """Makes a failure of the environment of what would go unnoticed, or end the process, later than its first step.
 
@@ -32,7 +45,8 @@ class Sound(Wrapper):
     def step(self, action: Any) -> Step:
         """Step."""
         try:
-            result = self.env.step(action)
+            with staying():
+                result = self.env.step(action)
         except SystemExit as error:
             raise RuntimeError(f"{self.env} called sys.exit({error.code}) in step.") from error
         for name, flag in (("terminated", result[2]), ("truncated", result[3])):
@@ -45,7 +59,8 @@ class Sound(Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:
         """Reset."""
         try:
-            return self.env.reset(seed=seed, options=options)
+            with staying():
+                return self.env.reset(seed=seed, options=options)
         except SystemExit as error:
             raise RuntimeError(f"{self.env} called sys.exit({error.code}) in reset.") from error
 

@@ -146,7 +146,7 @@ class _Player:
         with with_place(f"in episode {episode} at step {record.lengths[episode]}"):
             self.observation, reward, terminated, truncated, info = self.env.step(action)
             success: Any = info.get("success", info.get("is_success"))
-            if np.size(success) != 1:
+            if np.size(success) != 1 or np.asarray(success).item() not in (None, True, False):
                 raise ValueError(f"success is {success!r} in the environment's info, expected True or False.")
         record.returns[episode] += float(reward)
         record.lengths[episode] += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -42,8 +44,11 @@ def record_video(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with isolated(policy, seed), set_exploration_type(exploration):
-            _film(policy, config, path, seed)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".film-") as scratch:
+            film = Path(scratch) / path.name
+            with isolated(policy, seed), set_exploration_type(exploration):
+                _film(policy, config, film, seed)
+            os.replace(film, path)  # a link there is replaced, not written through
     except ImportError as error:
         _warn(f'{error}. Try: pip install "o3f[video]"')
     except Exception as error:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from o3f.collection.behaviours.gaussian_mlp import GaussianMLP
 from o3f.errors import ConfigError, require
 from o3f.runs.files import fsync, sha256
 
@@ -28,6 +29,12 @@ def check_destination(target: Path, *, overwrite: bool) -> None:
     if not (target.exists() or target.is_symlink()):
         return
     require(overwrite, f"to={target} exists already. Give another one, or overwrite=true to replace it.")
+    if target.is_file() and not target.is_symlink():
+        require(
+            _is_exported_file(target),
+            f"to={target} is a file that no export wrote, so it is not overwritten. Give another name, or remove it"
+            " yourself.",
+        )
     if target.is_dir() or target.is_symlink():
         foreign = sorted({path.name for path in target.iterdir()} - set(FILES)) if target.is_dir() else ["a link"]
         if target.is_symlink() or foreign or not (target / "policy.json").exists():
@@ -35,6 +42,14 @@ def check_destination(target: Path, *, overwrite: bool) -> None:
                 f"to={target} is not an exported policy (found {', '.join(foreign) or 'no policy.json'}), so it is"
                 " not overwritten. Give another folder, or remove this one yourself."
             )
+
+
+def _is_exported_file(target: Path) -> bool:
+    try:
+        GaussianMLP.load(target)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

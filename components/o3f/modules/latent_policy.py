@@ -58,8 +58,9 @@ class LatentPolicy(TensorDictModuleBase):
         bounds = action_bounds(self.spec, self.action_key)
         if bounds is None:
             raise ValueError("LatentPolicy needs the action's bounded spec, got None: its decoder is not bounded.")
-        self.register_buffer("low", bounds["low"].clone())
-        self.register_buffer("high", bounds["high"].clone())
+        # Of the spec: a state loaded must not overwrite them.
+        self.register_buffer("low", bounds["low"].clone(), persistent=False)
+        self.register_buffer("high", bounds["high"].clone(), persistent=False)
         states = [key for key in decoder.in_keys if key not in actor.out_keys]
         self.in_keys = key_list([*actor.in_keys, *states])
         self.out_keys = key_list([*actor.out_keys, self.action_key])

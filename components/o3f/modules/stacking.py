@@ -45,6 +45,12 @@ def _check_alike(critics: Sequence[TensorDictModule]) -> None:
         raise ValueError("critics is empty: give at least one critic.")
     if len({id(critic) for critic in critics}) < len(critics):
         raise ValueError("A critic is in the list twice; its copies would always agree. Give distinct modules.")
+    own = [{id(parameter) for parameter in critic.parameters()} for critic in critics]
+    if sum(map(len, own)) > len(set().union(*own)):
+        raise ValueError(
+            "Critics in the list share parameters, and copies would not. Give critics of their own each, or one module"
+            " that writes the values of all of them."
+        )
     signatures = [f"{critic} {_shapes(critic)}" for critic in critics]
     for index, signature in enumerate(signatures):
         if signature != signatures[0]:

@@ -82,6 +82,8 @@ class Training:
         self._state["step"] = self._state["saved"] = self._run.saved
         if self._resumed:
             print(f"{self._run.path} goes on from step {self.step}")
+        elif (self._run.path / "metrics.csv").exists():
+            print(f"{self._run.path} has metrics and no checkpoint, and begins anew")
         return self._resumed
 
     def __enter__(self) -> Training:
