@@ -206,9 +206,9 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
     """
     online, kind = config.online, config.exploration.kind
     require(
-        kind in ("optimistic", "ucb") or not (online.distil_weight or online.target_candidates),
+        kind in ("optimistic", "ucb", "ascent") or not (online.distil_weight or online.target_candidates),
         "online.distil_weight and online.target_candidates train on what the critics choose: they need"
-        f" exploration=optimistic or ucb, found {kind}.",
+        f" exploration=optimistic, ucb or ascent, found {kind}.",
     )
     if online.distil_weight:
         learner.actor_term = DistillationLoss(learner.policy, cast(OptimisticActor, actor), online.distil_weight)
