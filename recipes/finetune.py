@@ -66,17 +66,18 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     schedule.step(training.step)
     with training, make_collection(build.collection(config), actor, state, buffer) as collection:
         for episode, transition, may_save, failed in collection:
-            step = training.next_step()
+            step, ended = training.next_step(), bool(transition["next", "done"])
             if failed:  # the environment did: there is nothing to learn from in this step
                 episode.cut(buffer)
                 training.logger.log(step, {"rollout/failures": state["failures"]})
             else:
                 buffer.extend(with_rule(transition, reward_rule, episode.total))
                 episode.add(float(transition["next", "reward"]), buffer.write_count)
+                if ended:
+                    episode.close(buffer)
             schedule.step(step)
             if not failed and step > max(online.random_steps, online.warmup_steps):
                 training.update([buffer.sample().to(config.device) for _ in range(online.updates_per_step)])
-            ended = bool(transition["next", "done"])
             state["episode"] += ended
             training.end_step(ended=episode.metrics() if ended and not failed else None, may_save=may_save)
     return training.scores

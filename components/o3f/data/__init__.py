@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
 from o3f.data.array_files import FORMATS, FileDataset, open_file
-from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online
+from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online, store_returns
 from o3f.data.checks import check_dataset, check_environment
 from o3f.data.info import DatasetInfo
 from o3f.data.loading import dataset_info, load_file, load_minari
@@ -14,11 +14,13 @@ from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter
 from o3f.data.observations import ObservationLayout, observation_layout
 from o3f.data.reading import dataset_hash, read_minari
 from o3f.data.report import DatasetReport
+from o3f.data.returns import ReturnRule, discounted_returns
 from o3f.data.rewards import RewardRule, largest_reward_scale, return_range_scale
-from o3f.data.rows import ROW_KEYS, allocate_rows, hash_rows
+from o3f.data.rows import RETURN_KEY, ROW_KEYS, allocate_rows, hash_rows
 
 __all__ = [
     "FORMATS",
+    "RETURN_KEY",
     "ROW_KEYS",
     "DatasetInfo",
     "DatasetReport",
@@ -26,6 +28,7 @@ __all__ = [
     "ObservationLayout",
     "OfflineOnlineSampler",
     "OnlineWriter",
+    "ReturnRule",
     "RewardRule",
     "allocate_rows",
     "buffer_over",
@@ -35,6 +38,7 @@ __all__ = [
     "check_maze",
     "dataset_hash",
     "dataset_info",
+    "discounted_returns",
     "end_episode",
     "hash_rows",
     "is_local",
@@ -49,6 +53,7 @@ __all__ = [
     "read_minari",
     "restore_online",
     "return_range_scale",
+    "store_returns",
     "to_agent_actions",
     "to_env_actions",
 ]

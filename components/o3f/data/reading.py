@@ -36,6 +36,7 @@ class ReadOptions(TypedDict, total=False):
     on_nonfinite: OnNonfinite
     unmarked_ends: UnmarkedEnds
     rewards: Rewards
+    returns: bool
     free_rows: int
     storage_dir: str | Path | None
 
@@ -63,15 +64,16 @@ def read_rows(
     on_nonfinite: OnNonfinite = "stop",
     unmarked_ends: UnmarkedEnds = "stop",
     rewards: Rewards = "recorded",
+    returns: bool = False,
     free_rows: int = 0,
     storage_dir: str | Path | None = None,
 ) -> tuple[TensorDict, DatasetInfo]:
-    """Read an open dataset; see :func:`read_minari`."""
+    """Read an open dataset, with ``returns`` also with an empty column for them; see :func:`read_minari`."""
     dataset = with_rewards(dataset, rewards)
     count = _num_rows(dataset, max_transitions)
     layout = observation_layout(dataset.observation_space, observation_keys)
     (action_dim,) = check_action_space(dataset.action_space).shape
-    rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
+    rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir, returns=returns)
     summary = Summary(limit_of(dataset), layout.space, check_action_space(dataset.action_space))
     report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary)
     stored = _fill(rows, count, read_episodes(dataset, layout, action_scale), report)

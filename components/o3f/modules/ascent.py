@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -36,8 +36,8 @@ class CandidateAscent(nn.Module):
     pairs at a time as scoring takes.
 
     The defaults are those of policy-agnostic RL (Mark et al., 2024, https://arxiv.org/abs/2412.06685), where 32 samples
-    of the policy are the candidates. ``rate`` is in units of the action squared over those of the value, so it goes
-    with the scale of the rewards.
+    of the policy are the candidates; its authors' code takes every step and keeps the best point it passed. ``rate`` is
+    in units of the action squared over those of the value, so it goes with the scale of the rewards.
 
     Args:
         top: how many candidates of a state climb; all, where there are fewer.
@@ -110,24 +110,23 @@ class CandidateAscent(nn.Module):
         return scored
 
     def _climb_in_chunks(
-        self, states: TensorDictBase, start: list[Tensor], score: Score, limits: Any, chunk_size: int
+        self, states: TensorDictBase, start: Sequence[Tensor], score: Score, limits: Any, chunk_size: int
     ) -> _Told:
         """Climb from candidates ``[*B, K, A]`` between bounds ``[*B, 1, A]``, whole states at a time."""
         *batch, count, _ = start[0].shape
         if start[0].shape[:-1].numel() <= chunk_size:
-            return self._climb(states, *start, score, limits)
+            return self._climb(states, start, score, limits)
         rows = max(1, chunk_size // count)
-        split = [each.reshape(-1, *each.shape[-2:]).split(rows) for each in start]
+        split = [torch.split(each.reshape(-1, *each.shape[-2:]), rows) for each in start]
         parts = [
-            self._climb(some, *part, score, limits)
+            self._climb(some, part, score, limits)
             for some, *part in zip(states.reshape(-1).split(rows), *split, strict=True)
         ]
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {name: each.reshape(*batch, *each.shape[1:]) for name, each in joined.items()}
 
-    def _climb(
-        self, states: TensorDictBase, start: Tensor, low: Tensor, high: Tensor, score: Score, limits: Any
-    ) -> _Told:
+    def _climb(self, states: TensorDictBase, begin: Sequence[Tensor], score: Score, limits: Any) -> _Told:
+        start, low, high = begin
         here, slope = _look(states, start, score)
         for step in range(1, self.steps + 1):
             target = (here["candidates"] + self.rate * slope).clamp(low, high)

@@ -35,6 +35,8 @@ LATER_KEYS: Mapping[str, Any] = {
     "precision": "highest",
     "algorithm.normalise": False,
     "offline_algorithm.normalise": False,
+    "algorithm.calibrate": False,
+    "offline_algorithm.calibrate": False,
     "algorithm.compile": False,
     "offline_algorithm.compile": False,
     "task.centre": "sample",

@@ -59,6 +59,9 @@ TAGS = {
     "train/temperature": Tag("entropy coefficient alpha", "reward per nat", _ENTROPY),
     "train/entropy": Tag("entropy of the policy, from one sample a state", "nats", _ENTROPY),
     "train/cql/gap": Tag("log-sum-exp of the critics over actions, minus their value at the data's", "reward", "cql"),
+    "train/cql/below_return": Tag(
+        "share of the critics' values at the data's actions that are below the data's return", "1", "cql with calibrate"
+    ),
     "train/cql/multiplier": Tag("weight of the conservative term", "1", "cql with lagrange"),
     "train/left_out": Tag("updates left out so far because a gradient was not finite; there if any", "count"),
     "bias/difference": Tag("mean of the critics minus the discounted return, over episodes", "reward", _BIAS),

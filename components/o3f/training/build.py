@@ -17,6 +17,7 @@ from o3f.adapters import Agent, check_agent, is_agent, load_agent
 from o3f.algorithms import Learner, make_learner
 from o3f.collection import Settings
 from o3f.data import (
+    ReturnRule,
     RewardRule,
     check_environment,
     check_maze,
@@ -125,13 +126,15 @@ def buffer(
     """
     rule = reward_rule(config)
     sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
+    discount = config.algorithm.discount if config.algorithm.get("calibrate") else None
     if config.dataset.id == "none":
         require(
             not isinstance(rule.scale, str),
             f"task.reward.scale={rule.scale} is measured on a dataset, but dataset=none: give it as a number, the one"
             " that the agent was trained with.",
         )
-        rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
+        returns = None if discount is None else ReturnRule(discount)
+        rows = make_buffer(None, batch_size=config.offline.batch_size, return_rule=returns, **sizes)
         return rows, rule, {"dataset": None, "dataset_hash": None}
     env = env_config(config)
     options = {
@@ -146,6 +149,7 @@ def buffer(
         "on_nonfinite": config.dataset.on_nonfinite,
         "unmarked_ends": config.dataset.unmarked_ends,
         "rewards": config.task.dataset.get("rewards", "recorded"),
+        "return_discount": discount,
         **sizes,
     }
     with contextlib.closing(make_raw_env(env)) as recorded:

@@ -255,6 +255,11 @@ def check_algorithm(config: DictConfig) -> None:
             f"algorithm.subset_size ({algorithm.subset_size}) must not exceed algorithm.num_critics"
             f" ({algorithm.num_critics}): it is the number of critics drawn from them.",
         )
+    require(
+        not algorithm.get("calibrate") or algorithm.discount < 1,
+        "algorithm.calibrate=true compares with discounted returns, which a discount of 1 leaves without a bound where"
+        " an episode was cut: give task.discount or algorithm.discount below 1.",
+    )
     bounds = algorithm.get("value_bounds")
     for value in bounds or []:
         require_range({"algorithm": {"value_bounds": value}}, "algorithm.value_bounds", "(-inf, inf)")
