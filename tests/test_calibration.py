@@ -168,14 +168,6 @@ def test_the_policys_actions_are_not_pushed_below_the_data() -> None:
 # ---------------------------------------------------------------------------------------------- in a run
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    runs.make_dataset()
-    return tmp_path
-
-
 def test_a_run_carries_returns_only_where_it_is_calibrated(place: Path) -> None:
     """Reacher's episodes of 50 steps are cut: behind them the lowest reward of the data goes on for ever."""
     overrides = [*runs.SHORT, "algorithm=cql", "exploration=policy", "algorithm.num_random=2", "algorithm.discount=0.9"]

@@ -25,6 +25,7 @@ class Tag:
 
 _LOSS = "reward²"  # squared errors of values
 _ONLINE = "finetune"
+_CHOICE = "evaluation.optimistic=true"
 _BIAS = "evaluation.q_bias_episodes > 0"
 _SOFT = f"{_BIAS}; sac, cql"
 _ENTROPY = "sac, cql"
@@ -36,6 +37,10 @@ TAGS = {
     "eval/return": Tag("mean undiscounted raw return of the plain policy, on the same episodes each time", "reward"),
     "eval/length": Tag("mean length of those episodes", "agent steps"),
     "eval/success": Tag("share of those episodes that reached the goal; where the environment tells", "1"),
+    "eval_optimistic/score": Tag("eval/score of the critics' choice around the policy's action", "1", _CHOICE),
+    "eval_optimistic/return": Tag("eval/return of that choice, on the same episodes", "reward", _CHOICE),
+    "eval_optimistic/length": Tag("mean length of its episodes", "agent steps", _CHOICE),
+    "eval_optimistic/success": Tag("eval/success of that choice", "1", _CHOICE),
     "rollout/return": Tag("undiscounted raw return of an episode played while collecting", "reward", _ONLINE),
     "rollout/length": Tag("its length", "agent steps", _ONLINE),
     "rollout/failures": Tag("failures of the environment so far; there if there were any", "count", _ONLINE),

@@ -194,6 +194,13 @@ def chooser(config: DictConfig, learner: Learner) -> OptimisticActor:
     return cast(OptimisticActor, make_actor(policy, learner.critic, exploration, policy.spec["action"]))
 
 
+def evaluated_choice(config: DictConfig, learner: Learner) -> OptimisticActor:
+    """Return that choice around the policy's deterministic action: evaluations draw no sample of it."""
+    actor = chooser(config, learner)
+    actor.optimistic_eval = True
+    return actor
+
+
 def sigma_of(config: DictConfig) -> Any:
     """Return the sigma that the run collected with; its task's where there is none, or one of latents."""
     exploration = config.get("exploration") or {}
