@@ -52,8 +52,9 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     actor = build.actor(config, learner)
     schedule = build.schedule(config, learner, actor)
     build.change_objective(learner, actor, config)
-    sizes = {"online_capacity": online.steps, "online_fraction": online.online_fraction}
-    buffer, reward_rule, facts = build.buffer(config, folder=run.path / "storage", **sizes)
+    mixing = {"online_fraction": online.online_fraction, "balanced": online.replay == "balanced"}
+    folder = run.path / "storage"
+    buffer, reward_rule, facts = build.buffer(config, folder=folder, online_capacity=online.steps, **mixing)
     run.record_environment(**facts, **record_agent(run.path, agent))
 
     state = {"step": 0, "episode": 0, "saved": 0}

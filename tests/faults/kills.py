@@ -38,6 +38,7 @@ COVERING = {
         *("algorithm=cql", "algorithm.lagrange=weighted_gap", "algorithm.num_random=3"),
         *("exploration=softmax", "exploration.candidates=mixed", "online.online_fraction=1.0"),
     ],
+    "balanced": ["online.replay=balanced", "online.updates_per_step=2"],
     "calql": ["algorithm=cql", "algorithm.calibrate=true", "algorithm.num_random=3", "exploration=policy"],
     "lapo": ["algorithm=lapo", "exploration=thompson", "exploration.candidates=latent", "online.updates_per_step=3"],
     "lapo_original": [

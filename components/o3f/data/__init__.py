@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
 from o3f.data.array_files import FORMATS, FileDataset, open_file
+from o3f.data.balancing import BalancedSampler, DensityRatio
 from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online, store_returns
 from o3f.data.checks import check_dataset, check_environment
 from o3f.data.info import DatasetInfo
@@ -22,8 +23,10 @@ __all__ = [
     "FORMATS",
     "RETURN_KEY",
     "ROW_KEYS",
+    "BalancedSampler",
     "DatasetInfo",
     "DatasetReport",
+    "DensityRatio",
     "FileDataset",
     "ObservationLayout",
     "OfflineOnlineSampler",

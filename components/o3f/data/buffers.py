@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorStorage
 
+from o3f.data.balancing import BalancedSampler
 from o3f.data.info import DatasetInfo
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter, select_rows
 from o3f.data.returns import ReturnRule
@@ -32,6 +33,7 @@ def make_buffer(
     *,
     online_capacity: int = 0,
     online_fraction: float | None = None,
+    balanced: bool = False,
     return_rule: ReturnRule | None = None,
     batch_size: int = 256,
     generator: torch.Generator | None = None,
@@ -43,6 +45,7 @@ def make_buffer(
             that is online from scratch.
         online_capacity: number of online rows kept; the oldest is replaced first, dataset rows never are.
         online_fraction: see :class:`~o3f.data.mixing.OfflineOnlineSampler`.
+        balanced: draw with a :class:`~o3f.data.balancing.BalancedSampler`, which ``online_fraction`` is for then.
         return_rule: rows carry these returns as ``"return_to_go"``; None carries none.
         batch_size: rows a sample, 256 as in IQL.
         generator: source of the draws, saved with the buffer; ``None`` is torch's global stream.
@@ -60,8 +63,10 @@ def make_buffer(
     if offline is None:
         if online_capacity <= 0:
             raise ValueError("A buffer without a dataset needs online_capacity > 0.")
-        storage = LazyTensorStorage(online_capacity)
-        return _assemble(storage, 0, online_fraction, return_rule, batch_size, generator)
+        if balanced:
+            raise ValueError("balanced=True weighs a dataset's rows; without a dataset leave it out.")
+        sampler = OfflineOnlineSampler(0, online_fraction)
+        return _assemble(LazyTensorStorage(online_capacity), sampler, return_rule, batch_size, generator)
     dataset = select_rows(offline)
     num_offline, carries = len(dataset), return_rule is not None
     sizes = (num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1])
@@ -73,6 +78,7 @@ def make_buffer(
         rows,
         num_offline,
         online_fraction=online_fraction,
+        balanced=balanced,
         return_rule=return_rule,
         batch_size=batch_size,
         generator=generator,
@@ -84,6 +90,7 @@ def buffer_over(
     num_offline: int,
     *,
     online_fraction: float | None = None,
+    balanced: bool = False,
     return_rule: ReturnRule | None = None,
     batch_size: int = 256,
     generator: torch.Generator | None = None,
@@ -94,13 +101,17 @@ def buffer_over(
         rows: ``[D + online_capacity]``, for instance from :func:`~o3f.data.rows.allocate_rows`.
         num_offline: ``D``, the number of rows at the start that are filled with the dataset.
         online_fraction: see :class:`~o3f.data.mixing.OfflineOnlineSampler`.
+        balanced: as there.
         return_rule: as there; the dataset's rows have their returns.
         batch_size: rows a sample.
         generator: source of the draws.
     """
     storage = TensorStorage(rows)
     _set_length(storage, num_offline)
-    return _assemble(storage, num_offline, online_fraction, return_rule, batch_size, generator)
+    sampler: OfflineOnlineSampler = OfflineOnlineSampler(num_offline, online_fraction)
+    if balanced:
+        sampler = BalancedSampler(rows, num_offline, online_fraction)
+    return _assemble(storage, sampler, return_rule, batch_size, generator)
 
 
 def online_rows(buffer: ReplayBuffer) -> dict[str, Any]:
@@ -108,8 +119,8 @@ def online_rows(buffer: ReplayBuffer) -> dict[str, Any]:
 
     Returns:
         Copies as plain numbers, tensors and nested dicts: ``cursor``, ``written``, ``capacity``, ``rows``
-        ``[N]`` in storage order if there are any, and the state of the ``generator`` if the buffer was
-        given one.
+        ``[N]`` in storage order if there are any, the state of the ``generator`` if the buffer was given one, and
+        that of the ``sampler`` if it weighs rows.
     """
     writer, generator = _online_writer(buffer), buffer.sampler._rng
     state: dict[str, Any] = {
@@ -121,6 +132,8 @@ def online_rows(buffer: ReplayBuffer) -> dict[str, Any]:
         state["rows"] = buffer[writer.num_offline : len(buffer)].clone().to_dict()
     if generator is not None:
         state["generator"] = generator.get_state()
+    if isinstance(buffer.sampler, BalancedSampler):
+        state["sampler"] = buffer.sampler.state_dict()
     return state
 
 
@@ -146,6 +159,8 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
     if "rows" in state:
         writer.extend(TensorDict(state["rows"], batch_size=[len(state["rows"]["action"])]))
     writer.load_state_dict({"_cursor": state["cursor"], "_write_count": state["written"]})
+    if isinstance(buffer.sampler, BalancedSampler):
+        buffer.sampler.load_state_dict(state["sampler"])
     if generator is not None:
         generator.set_state(state["generator"])
 
@@ -197,16 +212,15 @@ def _index_of(writer: OnlineWriter, age: int) -> int:
 
 def _assemble(
     storage: TensorStorage,
-    num_offline: int,
-    online_fraction: float | None,
+    sampler: OfflineOnlineSampler,
     return_rule: ReturnRule | None,
     batch_size: int,
     generator: torch.Generator | None,
 ) -> RowsBuffer:
     buffer = RowsBuffer(
         storage=storage,
-        sampler=OfflineOnlineSampler(num_offline, online_fraction),
-        writer=OnlineWriter(num_offline, return_rule is not None),
+        sampler=sampler,
+        writer=OnlineWriter(sampler.num_offline, return_rule is not None),
         batch_size=batch_size,
         generator=generator,
     )

@@ -27,6 +27,7 @@ class LoadOptions(ReadOptions, total=False):
     batch_size: int
     online_capacity: int
     online_fraction: float | None
+    balanced: bool
     return_discount: float | None
     storage: Literal["memory", "memmap"]
     generator: torch.Generator | None
@@ -71,6 +72,7 @@ def load_rows(
     batch_size: int = 256,
     online_capacity: int = 0,
     online_fraction: float | None = None,
+    balanced: bool = False,
     return_discount: float | None = None,
     storage: Literal["memory", "memmap"] = "memory",
     generator: torch.Generator | None = None,
@@ -89,6 +91,7 @@ def load_rows(
         rows,
         info.transitions,
         online_fraction=online_fraction,
+        balanced=balanced,
         return_rule=rule,
         batch_size=batch_size,
         generator=generator,
@@ -131,6 +134,7 @@ def load_minari(
     action_scale: float = 1.0,
     online_capacity: int = 0,
     online_fraction: float | None = None,
+    balanced: bool = False,
     return_discount: float | None = None,
     storage: Literal["memory", "memmap"] = "memory",
     storage_dir: str | Path | None = None,
@@ -160,6 +164,8 @@ def load_minari(
         action_scale: share of the dataset's action bounds that the agent's [-1, 1] spans.
         online_capacity: number of online rows kept besides the dataset.
         online_fraction: share of each batch drawn from the online rows; default uniform over the union.
+        balanced: draw rows in proportion to how near they are to what is collected now, see
+            :class:`~o3f.data.balancing.BalancedSampler`; ``online_fraction`` is the share of online rows at first.
         return_discount: gamma of the returns that rows carry then as ``"return_to_go"`` ``[*B, 1]``, see
             :class:`~o3f.data.returns.ReturnRule`; None carries none. An online row has -inf until
             :func:`~o3f.data.store_returns` knows better.
@@ -192,6 +198,7 @@ def load_minari(
         action_scale=action_scale,
         online_capacity=online_capacity,
         online_fraction=online_fraction,
+        balanced=balanced,
         return_discount=return_discount,
         storage=storage,
         storage_dir=storage_dir,

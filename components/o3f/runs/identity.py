@@ -36,6 +36,7 @@ LATER_KEYS: Mapping[str, Any] = {
     "precision": "highest",
     "algorithm.normalise": False,
     "offline_algorithm.normalise": False,
+    "online.replay": None,
     "algorithm.calibrate": False,
     "offline_algorithm.calibrate": False,
     "algorithm.compile": False,

@@ -26,6 +26,7 @@ class Tag:
 _LOSS = "reward²"  # squared errors of values
 _ONLINE = "finetune"
 _CHOICE = "evaluation.optimistic=true"
+_BALANCED = "online.replay=balanced"
 _BIAS = "evaluation.q_bias_episodes > 0"
 _SOFT = f"{_BIAS}; sac, cql"
 _ENTROPY = "sac, cql"
@@ -68,6 +69,10 @@ TAGS = {
         "share of the critics' values at the data's actions that are below the data's return", "1", "cql with calibrate"
     ),
     "train/cql/multiplier": Tag("weight of the conservative term", "1", "cql with lagrange"),
+    "train/replay/online_share": Tag("share of online rows to expect in a batch", "1", _BALANCED),
+    "train/replay/effective_share": Tag(
+        "effective number of dataset rows drawn from, over their number: 1 where all weigh the same", "1", _BALANCED
+    ),
     "train/left_out": Tag("updates left out so far because a gradient was not finite; there if any", "count"),
     "bias/difference": Tag("mean of the critics minus the discounted return, over episodes", "reward", _BIAS),
     "bias/relative": Tag("that difference over the absolute return", "1", _BIAS),

@@ -105,7 +105,12 @@ def hyper_parameters(config: DictConfig) -> dict[str, Any]:
 
 
 def buffer(
-    config: DictConfig, *, online_capacity: int = 0, online_fraction: float | None = None, folder: Any = None
+    config: DictConfig,
+    *,
+    online_capacity: int = 0,
+    online_fraction: float | None = None,
+    balanced: bool = False,
+    folder: Any = None,
 ) -> tuple[ReplayBuffer, RewardRule, dict[str, Any]]:
     """Load the dataset into a buffer with room for online rows.
 
@@ -114,6 +119,7 @@ def buffer(
             ``dataset=path`` a file.
         online_capacity: number of online rows.
         online_fraction: share of each batch drawn from them; None is uniform over all rows.
+        balanced: draw by how near rows are to what is collected now.
         folder: where memory-mapped storage goes.
 
     Returns:
@@ -125,7 +131,7 @@ def buffer(
         ConfigError: there is no such file, or it does not fit the environment.
     """
     rule = reward_rule(config)
-    sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
+    sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction, "balanced": balanced}
     discount = config.algorithm.discount if config.algorithm.get("calibrate") else None
     if config.dataset.id == "none":
         require(

@@ -109,6 +109,12 @@ def check_batches(config: DictConfig) -> None:
         ConfigError: there will never be so many rows to draw from, or none is drawn where some are asked for.
     """
     online, fraction = config.online, config.online.online_fraction
+    require(online.replay in (None, "balanced"), f"online.replay must be null or balanced, found {online.replay!r}.")
+    require(
+        online.replay is None or (config.dataset.id != "none" and fraction not in (0, 1)),
+        "online.replay=balanced weighs a dataset's rows, and online.online_fraction is the share of online rows at"
+        f" first, in (0, 1) (null: 0.5): found dataset.id={config.dataset.id}, online.online_fraction={fraction}.",
+    )
     require(
         config.dataset.id != "none" or fraction in (None, 1),
         f"online.online_fraction={fraction} mixes with a dataset's rows, but dataset=none.",
