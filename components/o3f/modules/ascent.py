@@ -141,6 +141,7 @@ class CandidateAscent(nn.Module):
 
 def _look(states: TensorDictBase, candidates: Tensor, score: Score, differentiate: bool = True) -> tuple[_Told, Tensor]:
     """What is told of candidates ``[*B, K, A]``, and its gradient ``[*B, K, A]`` (zeros where it is not wanted)."""
+    # Whatever the caller has switched off: the gradient of the candidates is wanted, and of nothing else.
     with torch.inference_mode(False), torch.set_grad_enabled(differentiate):
         point = candidates.detach().clone().requires_grad_(differentiate)
         told = score(states, point)
