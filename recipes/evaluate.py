@@ -53,7 +53,7 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     trained, learner = build.load_run(folder, config.checkpoint, agent, config.device)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
-        actors |= {"optimistic": optimistic_actor(trained, learner), "best_of_n": best_of_n(trained, learner)}
+        actors |= {"optimistic": build.evaluated_choice(trained, learner), "best_of_n": best_of_n(trained, learner)}
     acting = {}
     for name, actor in actors.items():
         env = build.env_config(trained)
@@ -65,13 +65,6 @@ def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     step = load_metadata(folder / FOLDERS[config.checkpoint])["step"]
     asked = {key: config[key] for key in ("checkpoint", "episodes", "seed")}
     return {**asked, "step": step, "acting": acting}
-
-
-def optimistic_actor(trained: DictConfig, learner: Learner) -> OptimisticActor:
-    """The choice the run collected with, around the policy's deterministic action: evaluations draw no sample of it."""
-    actor = build.chooser(trained, learner)
-    actor.optimistic_eval = True
-    return actor
 
 
 def best_of_n(trained: DictConfig, learner: Learner) -> OptimisticActor:

@@ -54,8 +54,9 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     actor = build.actor(config, learner)
     schedule = build.schedule(config, learner, actor)
     build.change_objective(learner, actor, config)
-    sizes = {"online_capacity": online.steps, "online_fraction": online.online_fraction}
-    buffer, reward_rule, facts = build.buffer(config, folder=run.path / "storage", **sizes)
+    mixing = {"online_fraction": online.online_fraction, "balanced": online.replay == "balanced"}
+    folder = run.path / "storage"
+    buffer, reward_rule, facts = build.buffer(config, folder=folder, online_capacity=online.steps, **mixing)
     run.record_environment(**facts, **record_agent(run.path, agent))
 
     state = {"step": 0, "episode": 0, "saved": 0}
@@ -68,17 +69,18 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     schedule.step(training.step)
     with training, make_collection(build.collection(config), actor, state, buffer) as collection:
         for episode, transition, may_save, failed in collection:
-            step = training.next_step()
+            step, ended = training.next_step(), bool(transition["next", "done"])
             if failed:  # the environment did: there is nothing to learn from in this step
                 episode.cut(buffer)
                 training.logger.log(step, {"rollout/failures": state["failures"]})
             else:
                 buffer.extend(with_rule(transition, reward_rule, episode.total))
                 episode.add(float(transition["next", "reward"]), buffer.write_count)
+                if ended:
+                    episode.close(buffer)
             schedule.step(step)
             if not failed and step > max(online.random_steps, online.warmup_steps):
                 training.update([buffer.sample().to(config.device) for _ in range(online.updates_per_step)])
-            ended = bool(transition["next", "done"])
             state["episode"] += ended
             training.end_step(ended=episode.metrics() if ended and not failed else None, may_save=may_save)
     return training.scores

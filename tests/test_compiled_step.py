@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[type[Learner], type, dict[str, Any]]] = {
     "iql, all that draws": (IQLLearner, IQLConfig, {**SIZES, **DRAWS}),
     "bc": (BCLearner, BCConfig, SIZES),
     "awac": (AWACLearner, AWACConfig, {**SIZES, "actor_hidden_sizes": (8,)}),
-    "cql": (CQLLearner, CQLConfig, {**SIZES, "lagrange": "weighted_gap", "num_random": 3}),
+    "cql": (CQLLearner, CQLConfig, {**SIZES, "lagrange": "weighted_gap", "num_random": 3, "calibrate": True}),
     "sac": (SACLearner, SACConfig, {**SIZES, "aggregation": "subset", "num_critics": 3}),
     "lapo": (LAPOLearner, LAPOConfig, SIZES),
 }
@@ -51,6 +51,7 @@ def make_batch(seed: int, reward: float | None = None) -> TensorDict:
     done = torch.rand(8, 1, generator=generator) < 0.2
     following = {"observation": draw(8, 3), "reward": draw(8, 1), "done": done, "terminated": done.clone()}
     batch = TensorDict({"observation": draw(8, 3), "action": draw(8, 2).tanh(), "next": following}, [8])
+    batch["return_to_go"] = following["reward"].where(done.logical_not(), -torch.inf)
     if reward is not None:
         batch["next", "reward"][0] = reward
     return batch

@@ -216,6 +216,7 @@ CQL = {
     "lagrange": None,
     "lagrange_threshold": 10.0,
     "num_random": 10,
+    "calibrate": False,
     "gap_reduction": "mean",
     "backup": "deterministic",
     "entropy_backup": False,

@@ -175,12 +175,13 @@ def test_a_policy_of_another_kind_is_exported_as_it_is(tmp_path: Path) -> None:
         ({"centre": "sample_per_candidate"}, "sample_per_candidate"),
         ({"kind": "softmax", "temperature": 1.0}, "Softmax"),
         ({"kind": "thompson", "per": "step"}, "Thompson"),
+        ({"kind": "ascent", "refine_top": 3, "refine_steps": 2, "refine_rate": 0.1}, "candidates climb"),
     ],
 )
 def test_other_choices_are_refused(change: dict[str, Any], found: str) -> None:
     trained = learner("iql")
     options = {**OmegaConf.to_container(settings("finetune").exploration), "sigma": 0.2, "centre": "sample", **change}
-    if options["kind"] != "optimistic":
+    if options["kind"] in ("softmax", "thompson"):
         options.pop("omega")
     actor: Any = make_actor(trained.policy, trained.critic, options, trained.policy.spec["action"])
     with pytest.raises(ConfigError, match=found):

@@ -117,9 +117,9 @@ def test_the_charts_and_descriptions_are_those_of_the_list_of_tags(tmp_path: Pat
     events = EventAccumulator(str(write(tmp_path, "arm", 0, 10.0))).Reload()
     (event,) = events.Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    patterns = [chart.multiline.tag[0] for category in layout.category for chart in category.chart]
-    assert "^eval/score$" in patterns
-    assert {pattern.strip("^$") for pattern in patterns} <= TAGS.keys()
+    lines = [list(chart.multiline.tag) for category in layout.category for chart in category.chart]
+    assert ["^eval/score$", "^eval_optimistic/score$"] in lines
+    assert {pattern.strip("^$") for patterns in lines for pattern in patterns} <= TAGS.keys()
     provider = backend(tmp_path).tb_context.data_provider
     listed = provider.list_scalars(context.RequestContext(), experiment_id="", plugin_name="scalars")
     said = listed["sweep/arm/seed0"]["eval/return"].description

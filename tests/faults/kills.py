@@ -29,11 +29,17 @@ COVERING = {
         *("algorithm=bc", "exploration=ucb", "online.online_fraction=0.5"),
         *("online.distil_weight=0.1", "online.target_candidates=3"),
     ],
+    "iql_ascent": [
+        *("exploration=ascent", "exploration.refine_top=2", "exploration.refine_rate=0.01"),
+        *("online.distil_weight=0.1", "online.target_candidates=3"),
+    ],
     "awac": ["algorithm=awac", "exploration=noise", "algorithm.actor_hidden_sizes=[8]", "online.updates_per_step=2"],
     "cql": [
         *("algorithm=cql", "algorithm.lagrange=weighted_gap", "algorithm.num_random=3"),
         *("exploration=softmax", "exploration.candidates=mixed", "online.online_fraction=1.0"),
     ],
+    "balanced": ["online.replay=balanced", "online.updates_per_step=2"],
+    "calql": ["algorithm=cql", "algorithm.calibrate=true", "algorithm.num_random=3", "exploration=policy"],
     "lapo": ["algorithm=lapo", "exploration=thompson", "exploration.candidates=latent", "online.updates_per_step=3"],
     "lapo_original": [
         *("algorithm=lapo_original", "exploration=random_rank", "exploration.per=episode"),

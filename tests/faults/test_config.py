@@ -205,9 +205,12 @@ def test_f45_values_that_cannot_be_meant_end_before_any_work(override: str, mess
         (["algorithm=lapo", "exploration.candidates=latent", "exploration.sigma=[0.1,0.1]"], "needs one, or 4"),
         (
             ["exploration=thompson", "online.distil_weight=0.5"],
-            "they need exploration=optimistic or ucb, found thompson",
+            "they need exploration=optimistic, ucb or ascent, found thompson",
         ),
-        (["exploration=noise", "online.target_candidates=3"], "they need exploration=optimistic or ucb, found noise"),
+        (
+            ["exploration=noise", "online.target_candidates=3"],
+            "they need exploration=optimistic, ucb or ascent, found noise",
+        ),
         (
             ["exploration=matched_noise", "schedule=linear", "+schedule.to.exploration.sigma=0.1"],
             "'exploration.sigma' is not known",

@@ -32,6 +32,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in NAMES),
     *OPTIONS.items(),
     ("awac", {"weighting": "exp"}),
+    ("cql", {"calibrate": True, "num_random": 3}),
 ]
 
 
@@ -48,4 +49,10 @@ def make(name: str, **options: Any) -> Learner:
 def blocks(count: int, start: int = 0) -> list[list[TensorDict]]:
     """The batches of ``count`` updates: two each, of different sizes."""
     seeds = range(start, start + 2 * count, 2)
-    return [[make_batch(5, seed=seed), make_batch(3, seed=seed + 1)] for seed in seeds]
+    return [[with_returns(5, seed), with_returns(3, seed + 1)] for seed in seeds]
+
+
+def with_returns(count: int, seed: int) -> TensorDict:
+    """Transitions that carry a return, half of them above what a new critic says."""
+    batch = make_batch(count, seed=seed)
+    return batch.set("return_to_go", batch["next", "reward"].clone())

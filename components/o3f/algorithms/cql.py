@@ -45,6 +45,7 @@ class CQLConfig:
             first or second form.
         lagrange_threshold: the gap the multiplier aims at, times ``conservative_weight`` in the first form.
         num_random: proposals from each of policy, policy at the next state, and uniform.
+        calibrate: do not push the policy's proposals below the returns of the data (Cal-QL).
         gap_reduction: ``"mean"`` or ``"sum"`` over the critics (d3rlpy's first and second release).
         backup: V(s') of the policy's ``"deterministic"`` action or of a ``"sample"``.
         entropy_backup: count the policy's entropy in the critics' target; only with samples.
@@ -75,6 +76,7 @@ class CQLConfig:
     lagrange: Lagrange | None = None
     lagrange_threshold: float = 10.0
     num_random: int = 10
+    calibrate: bool = False
     gap_reduction: GapReduction = "mean"
     backup: Backup = "deterministic"
     entropy_backup: bool = False
@@ -131,6 +133,7 @@ class CQLLearner(SoftLearner):
             lagrange=config.lagrange,
             lagrange_threshold=config.lagrange_threshold,
             num_random=config.num_random,
+            calibrate=config.calibrate,
             gap_reduction=config.gap_reduction,
             backup=config.backup,
             entropy_backup=config.entropy_backup,
@@ -187,11 +190,13 @@ class CQLLearner(SoftLearner):
             metrics = {"loss/lagrange": loss.detach(), "cql/multiplier": multiplier["multiplier"]}
         loss, info = self.loss.qvalue_loss(batch, next_value, evaluated)
         minimise(loss, self.optimisers["critic"])
+        shares = {"cql/below_return": info["below_return"].mean()} if self.config.calibrate else {}
         return {
             **metrics,
             "loss/critic": loss.detach(),
             **critic_metrics(info["state_action_value"]),
             "cql/gap": info["gap"].mean(),
+            **shares,
         }
 
     def _actor_step(self, batch: TensorDictBase, drawn: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isnan
 from types import TracebackType
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tensordict import TensorDictBase
 from torchrl.data import ReplayBuffer
 
-from o3f.data import end_episode
+from o3f.data import end_episode, store_returns
 from o3f.envs import EnvConfig
 
 State = dict[str, int]
@@ -55,26 +55,30 @@ class Episode:
 
     Attributes:
         total: the raw rewards so far.
-        length: steps so far.
-        row: the buffer's count of rows written when its newest one was.
+        rows: of each of its steps, the buffer's count of rows written when that one was.
     """
 
     total: float = 0.0
-    length: int = 0
-    row: int = 0
+    rows: list[int] = field(default_factory=list)
 
     def add(self, reward: float, row: int) -> None:
         """Count a step that was stored."""
-        self.total, self.length, self.row = self.total + reward, self.length + 1, row
+        self.total += reward
+        self.rows.append(row)
 
     def metrics(self) -> dict[str, float]:
         """What is logged of it at its end."""
-        return {"rollout/return": self.total, "rollout/length": self.length}
+        return {"rollout/return": self.total, "rollout/length": len(self.rows)}
 
     def cut(self, buffer: ReplayBuffer) -> None:
         """Mark its newest row as the end of a truncated episode."""
-        if self.length:
-            end_episode(buffer, buffer.write_count - self.row)
+        if self.rows:
+            end_episode(buffer, buffer.write_count - self.rows[-1])
+            self.close(buffer)
+
+    def close(self, buffer: ReplayBuffer) -> None:
+        """Store its rows' returns, where they carry them: they are known now that it has ended."""
+        store_returns(buffer, [buffer.write_count - row for row in self.rows])
 
 
 class Step(NamedTuple):

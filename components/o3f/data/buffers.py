@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import LazyTensorStorage, ReplayBuffer, TensorStorage
 
+from o3f.data.balancing import BalancedSampler
 from o3f.data.info import DatasetInfo
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter, select_rows
-from o3f.data.rows import allocate_rows
+from o3f.data.returns import ReturnRule
+from o3f.data.rows import RETURN_KEY, allocate_rows
 
 
 class RowsBuffer(ReplayBuffer):
@@ -19,9 +21,11 @@ class RowsBuffer(ReplayBuffer):
 
     Attributes:
         dataset_info: what was recorded about the dataset, None where the rows were not read from one.
+        return_rule: what the returns are that its rows carry, None where they carry none.
     """
 
     dataset_info: DatasetInfo | None = None
+    return_rule: ReturnRule | None = None
 
 
 def make_buffer(
@@ -29,6 +33,8 @@ def make_buffer(
     *,
     online_capacity: int = 0,
     online_fraction: float | None = None,
+    balanced: bool = False,
+    return_rule: ReturnRule | None = None,
     batch_size: int = 256,
     generator: torch.Generator | None = None,
 ) -> RowsBuffer:
@@ -39,6 +45,8 @@ def make_buffer(
             that is online from scratch.
         online_capacity: number of online rows kept; the oldest is replaced first, dataset rows never are.
         online_fraction: see :class:`~o3f.data.mixing.OfflineOnlineSampler`.
+        balanced: draw with a :class:`~o3f.data.balancing.BalancedSampler`, which ``online_fraction`` is for then.
+        return_rule: rows carry these returns as ``"return_to_go"``; None carries none.
         batch_size: rows a sample, 256 as in IQL.
         generator: source of the draws, saved with the buffer; ``None`` is torch's global stream.
 
@@ -55,12 +63,26 @@ def make_buffer(
     if offline is None:
         if online_capacity <= 0:
             raise ValueError("A buffer without a dataset needs online_capacity > 0.")
-        return _assemble(LazyTensorStorage(online_capacity), 0, online_fraction, batch_size, generator)
+        if balanced:
+            raise ValueError("balanced=True weighs a dataset's rows; without a dataset leave it out.")
+        sampler = OfflineOnlineSampler(0, online_fraction)
+        return _assemble(LazyTensorStorage(online_capacity), sampler, return_rule, batch_size, generator)
     dataset = select_rows(offline)
-    num_offline = len(dataset)
-    rows = allocate_rows(num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1])
-    rows[:num_offline].copy_(dataset)
-    return buffer_over(rows, num_offline, online_fraction=online_fraction, batch_size=batch_size, generator=generator)
+    num_offline, carries = len(dataset), return_rule is not None
+    sizes = (num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1])
+    rows = allocate_rows(*sizes, returns=carries)
+    rows[:num_offline].update_(dataset)
+    if return_rule is not None:
+        return_rule.fill(rows[:num_offline])
+    return buffer_over(
+        rows,
+        num_offline,
+        online_fraction=online_fraction,
+        balanced=balanced,
+        return_rule=return_rule,
+        batch_size=batch_size,
+        generator=generator,
+    )
 
 
 def buffer_over(
@@ -68,6 +90,8 @@ def buffer_over(
     num_offline: int,
     *,
     online_fraction: float | None = None,
+    balanced: bool = False,
+    return_rule: ReturnRule | None = None,
     batch_size: int = 256,
     generator: torch.Generator | None = None,
 ) -> RowsBuffer:
@@ -77,12 +101,17 @@ def buffer_over(
         rows: ``[D + online_capacity]``, for instance from :func:`~o3f.data.rows.allocate_rows`.
         num_offline: ``D``, the number of rows at the start that are filled with the dataset.
         online_fraction: see :class:`~o3f.data.mixing.OfflineOnlineSampler`.
+        balanced: as there.
+        return_rule: as there; the dataset's rows have their returns.
         batch_size: rows a sample.
         generator: source of the draws.
     """
     storage = TensorStorage(rows)
     _set_length(storage, num_offline)
-    return _assemble(storage, num_offline, online_fraction, batch_size, generator)
+    sampler: OfflineOnlineSampler = OfflineOnlineSampler(num_offline, online_fraction)
+    if balanced:
+        sampler = BalancedSampler(rows, num_offline, online_fraction)
+    return _assemble(storage, sampler, return_rule, batch_size, generator)
 
 
 def online_rows(buffer: ReplayBuffer) -> dict[str, Any]:
@@ -90,8 +119,8 @@ def online_rows(buffer: ReplayBuffer) -> dict[str, Any]:
 
     Returns:
         Copies as plain numbers, tensors and nested dicts: ``cursor``, ``written``, ``capacity``, ``rows``
-        ``[N]`` in storage order if there are any, and the state of the ``generator`` if the buffer was
-        given one.
+        ``[N]`` in storage order if there are any, the state of the ``generator`` if the buffer was given one, and
+        that of the ``sampler`` if it weighs rows.
     """
     writer, generator = _online_writer(buffer), buffer.sampler._rng
     state: dict[str, Any] = {
@@ -103,6 +132,8 @@ def online_rows(buffer: ReplayBuffer) -> dict[str, Any]:
         state["rows"] = buffer[writer.num_offline : len(buffer)].clone().to_dict()
     if generator is not None:
         state["generator"] = generator.get_state()
+    if isinstance(buffer.sampler, BalancedSampler):
+        state["sampler"] = buffer.sampler.state_dict()
     return state
 
 
@@ -128,6 +159,8 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
     if "rows" in state:
         writer.extend(TensorDict(state["rows"], batch_size=[len(state["rows"]["action"])]))
     writer.load_state_dict({"_cursor": state["cursor"], "_write_count": state["written"]})
+    if isinstance(buffer.sampler, BalancedSampler):
+        buffer.sampler.load_state_dict(state["sampler"])
     if generator is not None:
         generator.set_state(state["generator"])
 
@@ -145,28 +178,54 @@ def end_episode(buffer: ReplayBuffer, age: int = 0) -> None:
     writer = _online_writer(buffer)
     if age >= min(buffer.write_count, writer.capacity):
         return
-    cursor = writer.state_dict()["_cursor"]
-    index = writer.num_offline + (cursor - writer.num_offline - 1 - age) % writer.capacity
-    row: Any = buffer.storage.get(index)  # a view
+    row: Any = buffer.storage.get(_index_of(writer, age))  # a view
     if not row["next", "done"]:
         for key in ("done", "truncated"):
             row["next", key].fill_(True)
 
 
+def store_returns(buffer: ReplayBuffer, ages: Sequence[int]) -> None:
+    """Write the returns of an episode that has ended into its online rows; nothing where rows carry none.
+
+    Args:
+        buffer: made by :func:`make_buffer`.
+        ages: of its rows, the first step's first: how many rows were written after each. Rows that are there no more
+            are passed over.
+    """
+    rule = buffer.return_rule if isinstance(buffer, RowsBuffer) else None
+    if rule is None:
+        return
+    writer = _online_writer(buffer)
+    kept = min(buffer.write_count, writer.capacity)
+    index = torch.tensor([_index_of(writer, age) for age in ages if age < kept], dtype=torch.int64)
+    if len(index):
+        stored: Any = buffer.storage.get(slice(None))  # a view
+        following = stored["next"][index]
+        returns = rule(following["reward"].flatten(), bool(following["terminated"][-1]))
+        stored[RETURN_KEY][index] = returns.unsqueeze(-1)
+
+
+def _index_of(writer: OnlineWriter, age: int) -> int:
+    cursor = writer.state_dict()["_cursor"]
+    return int(writer.num_offline + (cursor - writer.num_offline - 1 - age) % writer.capacity)
+
+
 def _assemble(
     storage: TensorStorage,
-    num_offline: int,
-    online_fraction: float | None,
+    sampler: OfflineOnlineSampler,
+    return_rule: ReturnRule | None,
     batch_size: int,
     generator: torch.Generator | None,
 ) -> RowsBuffer:
-    return RowsBuffer(
+    buffer = RowsBuffer(
         storage=storage,
-        sampler=OfflineOnlineSampler(num_offline, online_fraction),
-        writer=OnlineWriter(num_offline),
+        sampler=sampler,
+        writer=OnlineWriter(sampler.num_offline, return_rule is not None),
         batch_size=batch_size,
         generator=generator,
     )
+    buffer.return_rule = return_rule
+    return buffer
 
 
 def _set_length(storage: Any, length: int) -> None:

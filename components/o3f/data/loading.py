@@ -18,6 +18,7 @@ from o3f.data.minari_store import Recorded, open_dataset
 from o3f.data.reading import ReadOptions, read_rows
 from o3f.data.report import OnNonfinite, UnmarkedEnds
 from o3f.data.reset_steps import ResetSteps
+from o3f.data.returns import ReturnRule
 from o3f.data.rewards import RewardRule
 
 
@@ -27,6 +28,8 @@ class LoadOptions(ReadOptions, total=False):
     batch_size: int
     online_capacity: int
     online_fraction: float | None
+    balanced: bool
+    return_discount: float | None
     storage: Literal["memory", "memmap"]
     generator: torch.Generator | None
 
@@ -71,19 +74,27 @@ def load_rows(
     batch_size: int = 256,
     online_capacity: int = 0,
     online_fraction: float | None = None,
+    balanced: bool = False,
+    return_discount: float | None = None,
     storage: Literal["memory", "memmap"] = "memory",
     generator: torch.Generator | None = None,
     **options: Unpack[ReadOptions],
 ) -> ReplayBuffer:
     """Load an open dataset; see :func:`~o3f.data.loading.load_minari`."""
-    options["free_rows"] = online_capacity
+    options |= {"free_rows": online_capacity, "returns": return_discount is not None}
     if storage != "memmap":
         options["storage_dir"] = None
     rows, info = read_rows(dataset, **options)
+    rule = None
+    if return_discount is not None:
+        rule = ReturnRule.of(rows[: info.transitions], return_discount)
+        rule.fill(rows[: info.transitions])
     buffer = buffer_over(
         rows,
         info.transitions,
         online_fraction=online_fraction,
+        balanced=balanced,
+        return_rule=rule,
         batch_size=batch_size,
         generator=generator,
     )
@@ -125,6 +136,8 @@ def load_minari(
     action_scale: float = 1.0,
     online_capacity: int = 0,
     online_fraction: float | None = None,
+    balanced: bool = False,
+    return_discount: float | None = None,
     storage: Literal["memory", "memmap"] = "memory",
     storage_dir: str | Path | None = None,
     max_transitions: int | None = None,
@@ -154,6 +167,11 @@ def load_minari(
         action_scale: share of the dataset's action bounds that the agent's [-1, 1] spans.
         online_capacity: number of online rows kept besides the dataset.
         online_fraction: share of each batch drawn from the online rows; default uniform over the union.
+        balanced: draw rows in proportion to how near they are to what is collected now, see
+            :class:`~o3f.data.balancing.BalancedSampler`; ``online_fraction`` is the share of online rows at first.
+        return_discount: gamma of the returns that rows carry then as ``"return_to_go"`` ``[*B, 1]``, see
+            :class:`~o3f.data.returns.ReturnRule`; None carries none. An online row has -inf until
+            :func:`~o3f.data.store_returns` knows better.
         storage: ``"memory"``, or ``"memmap"`` for files in ``storage_dir`` claimed in full before reading.
         storage_dir: folder of those files.
         max_transitions: stop after this many rows; the last one counts as truncated unless it is terminal.
@@ -185,6 +203,8 @@ def load_minari(
         action_scale=action_scale,
         online_capacity=online_capacity,
         online_fraction=online_fraction,
+        balanced=balanced,
+        return_discount=return_discount,
         storage=storage,
         storage_dir=storage_dir,
         max_transitions=max_transitions,

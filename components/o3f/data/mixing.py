@@ -9,7 +9,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import RandomSampler, RoundRobinWriter
 
-from o3f.data.rows import ROW_KEYS
+from o3f.data.rows import RETURN_KEY, ROW_KEYS
 
 
 class OnlineWriter(RoundRobinWriter):
@@ -20,13 +20,15 @@ class OnlineWriter(RoundRobinWriter):
 
     Args:
         num_offline: number of rows at the start of the storage that belong to the dataset.
+        returns: rows carry a return, see :func:`select_rows`.
     """
 
     _storage: Any
 
-    def __init__(self, num_offline: int) -> None:
+    def __init__(self, num_offline: int, returns: bool = False) -> None:
         super().__init__()
         self.num_offline = num_offline
+        self.returns = returns
         self._cursor = num_offline
 
     @property
@@ -52,7 +54,7 @@ class OnlineWriter(RoundRobinWriter):
         """
         if self.capacity <= 0:
             raise RuntimeError("This buffer has no room for online rows. Make it with online_capacity > 0.")
-        rows = select_rows(data)
+        rows = select_rows(data, self.returns)
         if not len(rows):
             return torch.zeros(0, dtype=torch.int64)
         count, kept = len(rows), min(len(rows), self.capacity)
@@ -121,8 +123,12 @@ def num_online(batch_size: int, online_fraction: float) -> int:
     return int(batch_size * online_fraction + 1e-6)  # the small term undoes rounding: 100 * 0.29 is 28.999...
 
 
-def select_rows(data: TensorDictBase) -> TensorDictBase:
+def select_rows(data: TensorDictBase, returns: bool = False) -> TensorDictBase:
     """Keep the row keys of data ``[*B]``, flattened to ``[D]``.
+
+    Args:
+        data: with these keys, and any others.
+        returns: keep the return, too; -inf, which bounds nothing, where there is none yet.
 
     Raises:
         KeyError: if one is missing.
@@ -132,4 +138,7 @@ def select_rows(data: TensorDictBase) -> TensorDictBase:
     except KeyError as error:
         found = sorted(map(str, data.keys(include_nested=True, leaves_only=True)))
         raise KeyError(f"Rows need exactly the keys {list(ROW_KEYS)}; found {found}.") from error
+    if returns:
+        unknown = torch.full_like(rows["next", "reward"], -torch.inf)
+        rows = rows.copy().set(RETURN_KEY, data.get(RETURN_KEY, unknown))
     return rows if rows.ndim == 1 else rows.reshape(-1)

@@ -38,6 +38,7 @@ class ReadOptions(TypedDict, total=False):
     unmarked_ends: UnmarkedEnds
     reset_steps: ResetSteps
     rewards: Rewards
+    returns: bool
     free_rows: int
     storage_dir: str | Path | None
 
@@ -66,16 +67,17 @@ def read_rows(
     unmarked_ends: UnmarkedEnds = "stop",
     reset_steps: ResetSteps = "keep",
     rewards: Rewards = "recorded",
+    returns: bool = False,
     free_rows: int = 0,
     storage_dir: str | Path | None = None,
 ) -> tuple[TensorDict, DatasetInfo]:
-    """Read an open dataset; see :func:`read_minari`."""
+    """Read an open dataset, with ``returns`` also with an empty column for them; see :func:`read_minari`."""
     layout = observation_layout(dataset.observation_space, observation_keys)
     recorded = with_reset_steps(dataset, layout, reset_steps)
     dataset = with_rewards(recorded, rewards)
     count = _num_rows(dataset, max_transitions)
     (action_dim,) = check_action_space(dataset.action_space).shape
-    rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir)
+    rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir, returns=returns)
     summary = Summary(limit_of(dataset), layout.space, check_action_space(dataset.action_space))
     left_out = len(getattr(recorded, "left_out", ()))
     report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary, left_out)

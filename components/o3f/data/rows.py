@@ -24,11 +24,19 @@ ROW_KEYS: Final[tuple[Key, ...]] = (
     ("next", "truncated"),
 )
 
+#: A further key, of rows that carry the return of their episode from them on, see :mod:`o3f.data.returns`.
+RETURN_KEY: Final = "return_to_go"
+
 _HASH_CHUNK = 65_536
 
 
 def allocate_rows(
-    num_rows: int, observation_dim: int, action_dim: int, *, storage_dir: str | Path | None = None
+    num_rows: int,
+    observation_dim: int,
+    action_dim: int,
+    *,
+    storage_dir: str | Path | None = None,
+    returns: bool = False,
 ) -> TensorDict:
     """Allocate zeroed rows, in memory or in files that are as large as they will ever be.
 
@@ -42,6 +50,7 @@ def allocate_rows(
         observation_dim: size of the flat observation.
         action_dim: size of the action.
         storage_dir: folder for the files; ``None`` keeps the rows in memory.
+        returns: with :data:`RETURN_KEY`, too, ``[D, 1]``.
 
     Returns:
         A locked TensorDict with exactly the keys :data:`ROW_KEYS`; float32, flags bool, reward and flags
@@ -59,6 +68,7 @@ def allocate_rows(
         ("next", "done"): flag,
         ("next", "terminated"): flag,
         ("next", "truncated"): flag,
+        **({RETURN_KEY: (1, torch.float32)} if returns else {}),
     }
     rows = TensorDict({}, batch_size=[num_rows])
     for key, (width, dtype) in columns.items():

@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from o3f.data import RewardRule
+from o3f.data import RewardRule, discounted_returns
 from o3f.envs import EnvConfig, episode_seed
 from o3f.envs.flat_observation import FlatObservation
 from o3f.evaluation.playing import isolated, own_env, play, with_place
@@ -32,23 +32,6 @@ class Trajectory:
     actions: npt.NDArray[np.float32]
     rewards: Floats
     terminated: bool
-
-
-def discounted_returns(rewards: Floats, discount: float) -> Floats:
-    r"""Discounted sums to the end of the episode, :math:`G_t = \sum_{k \ge t} \gamma^{k - t} r_k`.
-
-    Args:
-        rewards: ``[T]``.
-        discount: gamma.
-
-    Examples:
-        >>> discounted_returns(np.array([1.0, 0.0, 4.0]), 0.5).tolist()
-        [2.0, 2.0, 4.0]
-    """
-    returns = np.zeros(len(rewards) + 1)
-    for step in reversed(range(len(rewards))):
-        returns[step] = rewards[step] + discount * returns[step + 1]
-    return returns[:-1]
 
 
 def q_bias(values: Floats, returns: Floats) -> dict[str, float]:

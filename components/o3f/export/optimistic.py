@@ -135,6 +135,11 @@ def _check_parts(actor: OptimisticActor, sampler: Any) -> None:
         if type(part) not in types:
             expected = " or ".join(each.__name__ for each in types)
             raise ConfigError(f"optimistic=true: the run's {name} are {type(part).__name__}, expected {expected}.")
+    if actor.ascent is not None:
+        raise ConfigError(
+            "optimistic=true: the run's candidates climb (exploration=ascent), whose gradients a program cannot take."
+            " Export the policy alone, with optimistic=false."
+        )
     if bool((sampler.low < -1).any() | (sampler.high > 1).any()):
         raise ConfigError(
             f"optimistic=true: found candidates from {sampler.low.tolist()} to {sampler.high.tolist()}, expected bounds"

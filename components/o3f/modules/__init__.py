@@ -1,6 +1,7 @@
 """Modules that act: critics, policies, candidate samplers, scorers, selectors and the actors made of them."""
 
 from o3f.modules.action_limits import ActionLimits
+from o3f.modules.ascent import CandidateAscent
 from o3f.modules.candidates import GaussianCandidates, MixedCandidates
 from o3f.modules.ensemble import EnsembleQValue
 from o3f.modules.gaussian_policy import TanhMeanGaussian, gaussian_policy, value_network
@@ -20,6 +21,7 @@ from o3f.modules.tanh_gaussian_policy import TanhGaussian, tanh_gaussian_policy
 __all__ = [
     "ActionLimits",
     "Argmax",
+    "CandidateAscent",
     "EnsembleQValue",
     "GaussianCandidates",
     "GaussianNoiseActor",

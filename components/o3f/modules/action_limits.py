@@ -88,6 +88,7 @@ class ActionLimits(TensorDictModuleBase):
         self.in_keys = key_list(key for key in read if key not in sampler.out_keys)
         self.out_keys = key_list(sampler.out_keys)
         self.excluded: Tensor | None = None
+        self.box: tuple[Tensor, Tensor] = (self.low, self.high)  # of the states at hand, for candidates that climb
         self._previous: Tensor | None = None
 
     @property
@@ -130,19 +131,40 @@ class ActionLimits(TensorDictModuleBase):
         if base.ndim == candidates.ndim:
             base = base[..., 0, :]
         base = base.clamp(self.low, self.high).unsqueeze(-2)
-        limited = torch.cat([candidates, base], -2)
-        if self.max_displacement is not None:
-            limited = limited.clamp(base - self.max_displacement, base + self.max_displacement)
-        if self.max_change is not None:
-            limited = limited.clamp(*self._reachable(tensordict, base, self.max_change))
-        return tensordict.set(self.out_keys[0], self._allowed(tensordict, limited))
+        self.box = self._reachable(tensordict, base)
+        limited = torch.cat([candidates, base], -2).clamp(*self.box)
+        return tensordict.set(self.out_keys[0], self._replace_forbidden(tensordict, limited))
+
+    def allows(self, states: TensorDictBase, candidates: Tensor) -> Tensor | None:
+        """Return where the veto allows candidates ``[*B, K, A]``, a mask ``[*B, K]``; None without a veto.
+
+        Raises:
+            ValueError: if the veto returns a mask of another shape.
+        """
+        if self.veto is None:
+            return None
+        allowed = ~self.veto(states.copy().set(self.out_keys[0], candidates)).bool()
+        if allowed.shape != candidates.shape[:-1]:
+            expected, found = list(candidates.shape[:-1]), list(allowed.shape)
+            raise ValueError(f"veto returned a mask {found}, expected {expected}: one value per candidate.")
+        return allowed
 
     def remember(self, action: Tensor) -> None:
         """Take note of the action ``[*B, A]`` that is executed."""
         if self.max_change is not None:
             self._previous = action.detach()
 
-    def _reachable(self, tensordict: TensorDictBase, base: Tensor, max_change: Tensor) -> tuple[Tensor, Tensor]:
+    def _reachable(self, tensordict: TensorDictBase, base: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest and highest action ``[*B, 1, A]`` within bounds and limits, of which the change comes last."""
+        low, high = self.low.to(base).expand_as(base), self.high.to(base).expand_as(base)
+        if self.max_displacement is not None:
+            low, high = (each.clamp(base - self.max_displacement, base + self.max_displacement) for each in (low, high))
+        if self.max_change is not None:
+            change = self._change(tensordict, base, self.max_change)
+            low, high = low.clamp(*change), high.clamp(*change)
+        return low, high
+
+    def _change(self, tensordict: TensorDictBase, base: Tensor, max_change: Tensor) -> tuple[Tensor, Tensor]:
         is_init = tensordict.get(self.is_init_key, None)
         if is_init is None:
             raise KeyError(f"max_change needs {self.is_init_key!r}: add torchrl.envs.InitTracker() to the environment.")
@@ -157,15 +179,11 @@ class ActionLimits(TensorDictModuleBase):
         previous, change = previous.unsqueeze(-2), torch.where(first, torch.inf, max_change)
         return previous - change, previous + change
 
-    def _allowed(self, tensordict: TensorDictBase, limited: Tensor) -> Tensor:
+    def _replace_forbidden(self, tensordict: TensorDictBase, limited: Tensor) -> Tensor:
         """Of candidates and base ``[*B, N + 1, A]``, ``[*B, N, A]`` of which none is forbidden."""
-        candidates = limited[..., :-1, :]
-        if self.veto is None:
+        candidates, allowed = limited[..., :-1, :], self.allows(tensordict, limited)
+        if allowed is None:
             return candidates
-        allowed = ~self.veto(tensordict.copy().set(self.out_keys[0], limited)).bool()
-        if allowed.shape != limited.shape[:-1]:
-            expected, found = list(limited.shape[:-1]), list(allowed.shape)
-            raise ValueError(f"veto returned a mask {found}, expected {expected}: one value per candidate.")
         if not bool(allowed.any(-1).all()):
             raise RuntimeError(
                 "veto forbids all candidates of a state and the policy's action, too: there is nothing to execute."

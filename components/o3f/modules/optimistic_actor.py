@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
+from o3f.modules.ascent import CandidateAscent
 from o3f.modules.calls import candidate_values
 from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.keys import key_list
@@ -38,10 +39,10 @@ class OptimisticActor(TensorDictModuleBase):
     leaves them as they are.
 
     The three parts can be replaced: ``sampler`` (action to candidates ``[*B, N, A]``), ``scorer`` (values
-    ``[*B, N, m]`` to scores ``[*B, N]``) and ``selector`` (scores to action ``[*B, A]``). Scoring takes at
-    most ``chunk_size`` (state, candidate) pairs at a time, so beyond inputs and values it needs about
-    ``chunk_size * (O + A + 2 * m * width)`` numbers: about 11 MB for five critics of width 256 by default,
-    which a CPU's cache holds; on a GPU larger chunks are faster.
+    ``[*B, N, m]`` to scores ``[*B, N]``) and ``selector`` (scores to action ``[*B, A]``). Before the selector the best
+    candidates can take some steps up their score (``ascent``). Scoring takes at most ``chunk_size`` (state, candidate)
+    pairs at a time, so beyond inputs and values it needs about ``chunk_size * (O + A + 2 * m * width)`` numbers: about
+    11 MB for five critics of width 256 by default, which a CPU's cache holds; on a GPU larger chunks are faster.
 
     Args:
         policy: module that writes ``action_key`` ``[*B, A]``.
@@ -55,6 +56,7 @@ class OptimisticActor(TensorDictModuleBase):
             policy candidates lie (with ``"sample_per_candidate"``, ``num_candidates`` how many); else around a sample.
         scorer: replaces :class:`~o3f.modules.UpperConfidenceBound`.
         selector: replaces :class:`~o3f.modules.Argmax`.
+        ascent: moves the best candidates up their score before the selector chooses; None (the paper) leaves them.
         spec: the action's spec, whose bounds clip the candidates. By default the policy's own, its attribute ``spec``
             (a leaf or a composite, as a ``ProbabilisticActor`` has it).
         generator: source of the candidates' noise, see :class:`~o3f.modules.NoiseSource`. The policy's own
@@ -68,8 +70,8 @@ class OptimisticActor(TensorDictModuleBase):
 
     Raises:
         ValueError: if a part and an argument that belongs to it are both given, a part does not write what
-            the next one reads, ``spec`` is not bounded, the sampler's bounds are wider than the spec's, or an
-            argument is out of its range.
+            the next one reads, ``ascent`` does not go with sampler or scorer, ``spec`` is not bounded, the sampler's
+            bounds are wider than the spec's, or an argument is out of its range.
 
     Warns:
         UserWarning: if neither spec nor policy nor sampler has bounds: then -1 and 1 are assumed.
@@ -95,6 +97,7 @@ class OptimisticActor(TensorDictModuleBase):
         sampler: TensorDictModuleBase | None = None,
         scorer: TensorDictModuleBase | None = None,
         selector: TensorDictModuleBase | None = None,
+        ascent: CandidateAscent | None = None,
         spec: TensorSpec | None = None,
         generator: torch.Generator | None = None,
         return_candidates: bool = False,
@@ -122,6 +125,9 @@ class OptimisticActor(TensorDictModuleBase):
         self.sampler = sampler
         self.scorer = UpperConfidenceBound(omega or 0.0) if scorer is None else scorer
         self.selector = Argmax(action_key) if selector is None else selector
+        if ascent is not None:
+            ascent.check(sampler, self.scorer)
+        self.ascent = ascent
         self.return_candidates = return_candidates
         self.optimistic_eval = optimistic_eval
         self.chunk_size = chunk_size
@@ -168,7 +174,10 @@ class OptimisticActor(TensorDictModuleBase):
     def _explore(self, private: TensorDictBase) -> TensorDictBase:
         action = base_action(self.policy, private, self.sampler, self.action_key)
         candidates = self.sampler(private.set(self.action_key, action)).get("candidates")
-        chosen: TensorDictBase = self.selector(self._score(private, candidates))
+        scored = self._score(private, candidates)
+        if self.ascent is not None:
+            scored = self.ascent(scored, self._score_copy, self.sampler, self.chunk_size)
+        chosen: TensorDictBase = self.selector(scored)
         return chosen
 
     def score(self, tensordict: TensorDictBase, candidates: Tensor) -> Tensor:
@@ -198,6 +207,9 @@ class OptimisticActor(TensorDictModuleBase):
             private.set("candidate_values", values)
         scored: TensorDictBase = self.scorer(private)
         return scored
+
+    def _score_copy(self, states: TensorDictBase, candidates: Tensor) -> TensorDictBase:
+        return self._score(states.copy(), candidates)
 
 
 def _refuse_both(part: str, given: object, **arguments: object) -> None:

@@ -8,16 +8,20 @@ n = ``num_random`` and 3 n proposals a_i of density p(a_i), n each from π(s), �
     loss_qvalue = mean Σ_j distance(Q_j(s, a), r + γ (1 - terminated) V(s')) + α' reduce_j excess_j
                   with excess_j = w gap_j (then α' = 1), w gap_j - τ or w (gap_j - τ)
     loss_lagrange = mean -α' reduce_j excess_j              with α' = min(exp(log α'), 1e6)
+
+With ``calibrate`` (Cal-QL, Nakamoto et al., 2023, https://arxiv.org/abs/2303.05479) max(Q_j(s, a_i), G) stands for
+Q_j(s, a_i) in the sum, for the policy's proposals alone, where G is the return of the row's episode from s on.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -58,10 +62,13 @@ class CQLLoss(SACLoss):
         gap_reduction: ``"mean"`` or ``"sum"`` over the critics. The TD losses are summed in both cases.
         backup: whether V(s') is of the policy's ``"deterministic"`` action or of a ``"sample"``.
         entropy_backup: whether V(s') counts the policy's entropy; only with samples.
+        calibrate: do not push the policy's proposals below the returns of the data, the entry ``return_to_go``
+            ``[*B, 1]`` of the batch, which ``load_minari(return_discount=gamma)`` gives rows. -inf bounds nothing.
         **kwargs: the other arguments of :class:`~o3f.objectives.sac.SACLoss`.
 
     Raises:
         ValueError: if an argument is out of its range, or the entropy is asked of a deterministic action.
+        KeyError: at the call, if ``calibrate`` is set and the batch has no returns.
 
     Examples:
         >>> from o3f.modules import EnsembleQValue, tanh_gaussian_policy
@@ -70,6 +77,14 @@ class CQLLoss(SACLoss):
         >>> target_updater = SoftUpdate(loss, tau=0.005)
         >>> loss.conservative_weight = 2.5
     """
+
+    @dataclass
+    class _AcceptedKeys(SACLoss._AcceptedKeys):
+        return_to_go: NestedKey = "return_to_go"
+
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    default_keys = _AcceptedKeys
+    calibrate = False
 
     _schedulable_buffers = frozenset({"conservative_weight", "lagrange_threshold", "target_entropy"})
     conservative_weight: Tensor
@@ -89,6 +104,7 @@ class CQLLoss(SACLoss):
         gap_reduction: GapReduction = "mean",
         backup: Backup = "deterministic",
         entropy_backup: bool = False,
+        calibrate: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(actor_network, qvalue_network, entropy_backup=entropy_backup, **kwargs)
@@ -108,6 +124,8 @@ class CQLLoss(SACLoss):
         self.num_random = num_random
         self.gap_reduction: GapReduction = gap_reduction
         self.backup: Backup = backup
+        self.calibrate = calibrate
+        self._in_keys = None  # the returns are read, too
         self._take_bounds()
         device = self._default_device
         for name, value in coefficients.items():
@@ -188,7 +206,29 @@ class CQLLoss(SACLoss):
         data = tensordict.get(self.tensor_keys.action).unsqueeze(-2)
         values = self._qvalues(self.qvalue_network, tensordict, torch.cat([action, data], -2))
         data_value = values[..., -1, :]
-        return conservative_gap(values[..., :-1, :], log_density, data_value), data_value
+        floor = self._floor(tensordict, log_density) if self.calibrate else None
+        return conservative_gap(values[..., :-1, :], log_density, data_value, floor), data_value
+
+    def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
+        now, following = super()._read_keys()
+        return [*now, *([self.tensor_keys.return_to_go] if self.calibrate else [])], following
+
+    def _returns(self, tensordict: TensorDictBase) -> Tensor:
+        """The data's returns ``[*B, 1]``."""
+        key = self.tensor_keys.return_to_go
+        returns: Tensor | None = tensordict.get(key, None)
+        if returns is None:
+            raise KeyError(
+                f"calibrate=True needs the returns of the data, {key!r} [*B, 1]: load_minari, load_file and make_buffer"
+                " give them to rows with return_discount= or return_rule=."
+            )
+        return returns
+
+    def _floor(self, tensordict: TensorDictBase, log_density: Tensor) -> Tensor:
+        """What proposals are not pushed below, ``[*B, K]``: the returns, and nothing for the uniform ones, the last."""
+        floor = self._returns(tensordict).expand_as(log_density).clone()
+        floor[..., -self.num_random :] = -torch.inf
+        return floor
 
     def _excess(self, gap: Tensor) -> Tensor:
         excess = weighted_gap(gap, self.conservative_weight, self.lagrange_threshold, self.lagrange)
@@ -210,7 +250,10 @@ class CQLLoss(SACLoss):
         gap, values = self.evaluate_gap(tensordict) if evaluated is None else evaluated
         td_loss, info = self._td_losses(tensordict, values, next_value)
         loss = td_loss + self.multiplier.detach() * self._excess(gap)
-        return self._reduce(loss, tensordict), {**info, "gap": gap.detach()}
+        info["gap"] = gap.detach()
+        if self.calibrate:
+            info["below_return"] = (values.detach() < self._returns(tensordict)).to(values.dtype)
+        return self._reduce(loss, tensordict), info
 
     def lagrange_loss(self, tensordict: TensorDictBase, gap: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Raise α' while the gap exceeds its threshold, lower it while it does not.

@@ -22,6 +22,7 @@ FREE_KEYS = frozenset(
     {
         *("runs", "resume", "resume_allow", "progress", "device", "threads"),
         *("online.max_env_failures", "evaluation.patience", "evaluation.video_every"),
+        "evaluation.optimistic",
         *("collector.timeout", "collector.address", "collector.num_cpus"),
         *("dataset.download", "dataset.path", "task.behaviour.path"),
         *("algorithm.batch_size", "algorithm.updates_per_step", "algorithm.offline_steps"),
@@ -35,6 +36,9 @@ LATER_KEYS: Mapping[str, Any] = {
     "precision": "highest",
     "algorithm.normalise": False,
     "offline_algorithm.normalise": False,
+    "online.replay": None,
+    "algorithm.calibrate": False,
+    "offline_algorithm.calibrate": False,
     "algorithm.compile": False,
     "offline_algorithm.compile": False,
     "task.centre": "sample",

@@ -25,6 +25,8 @@ class Tag:
 
 _LOSS = "reward²"  # squared errors of values
 _ONLINE = "finetune"
+_CHOICE = "evaluation.optimistic=true"
+_BALANCED = "online.replay=balanced"
 _BIAS = "evaluation.q_bias_episodes > 0"
 _SOFT = f"{_BIAS}; sac, cql"
 _ENTROPY = "sac, cql"
@@ -36,6 +38,10 @@ TAGS = {
     "eval/return": Tag("mean undiscounted raw return of the plain policy, on the same episodes each time", "reward"),
     "eval/length": Tag("mean length of those episodes", "agent steps"),
     "eval/success": Tag("share of those episodes that reached the goal; where the environment tells", "1"),
+    "eval_optimistic/score": Tag("eval/score of the critics' choice around the policy's action", "1", _CHOICE),
+    "eval_optimistic/return": Tag("eval/return of that choice, on the same episodes", "reward", _CHOICE),
+    "eval_optimistic/length": Tag("mean length of its episodes", "agent steps", _CHOICE),
+    "eval_optimistic/success": Tag("eval/success of that choice", "1", _CHOICE),
     "rollout/return": Tag("undiscounted raw return of an episode played while collecting", "reward", _ONLINE),
     "rollout/length": Tag("its length", "agent steps", _ONLINE),
     "rollout/failures": Tag("failures of the environment so far; there if there were any", "count", _ONLINE),
@@ -59,7 +65,14 @@ TAGS = {
     "train/temperature": Tag("entropy coefficient alpha", "reward per nat", _ENTROPY),
     "train/entropy": Tag("entropy of the policy, from one sample a state", "nats", _ENTROPY),
     "train/cql/gap": Tag("log-sum-exp of the critics over actions, minus their value at the data's", "reward", "cql"),
+    "train/cql/below_return": Tag(
+        "share of the critics' values at the data's actions that are below the data's return", "1", "cql with calibrate"
+    ),
     "train/cql/multiplier": Tag("weight of the conservative term", "1", "cql with lagrange"),
+    "train/replay/online_share": Tag("share of online rows to expect in a batch", "1", _BALANCED),
+    "train/replay/effective_share": Tag(
+        "effective number of dataset rows drawn from, over their number: 1 where all weigh the same", "1", _BALANCED
+    ),
     "train/left_out": Tag("updates left out so far because a gradient was not finite; there if any", "count"),
     "bias/difference": Tag("mean of the critics minus the discounted return, over episodes", "reward", _BIAS),
     "bias/relative": Tag("that difference over the absolute return", "1", _BIAS),

@@ -39,15 +39,17 @@ from o3f.runs.tags import TAGS
 
 Row = tuple[int, str, float]
 
-#: Charts of the tab "Custom scalars", by heading and title.
+#: Charts of the tab "Custom scalars", the tags of their lines by heading and title.
 LAYOUT = {
-    "The policy, evaluated": {"score": "eval/score", "return": "eval/return"},
-    "While collecting": {"return": "rollout/return", "length": "rollout/length"},
+    "The policy and the critics' choice, evaluated": {
+        name: [f"eval/{name}", f"eval_optimistic/{name}"] for name in ("score", "return")
+    },
+    "While collecting": {"return": ["rollout/return"], "length": ["rollout/length"]},
     "Training": {
-        "mean of the critics": "train/critic/mean",
-        "disagreement of the critics": "train/critic/std",
-        "loss of the critics": "train/loss/critic",
-        "loss of the policy": "train/loss/actor",
+        "mean of the critics": ["train/critic/mean"],
+        "disagreement of the critics": ["train/critic/std"],
+        "loss of the critics": ["train/loss/critic"],
+        "loss of the policy": ["train/loss/actor"],
     },
 }
 
@@ -133,7 +135,7 @@ def _hparams(folder: Path, settings: Mapping[str, Any]) -> Any:
 
 def _layout() -> Any:
     charts = {
-        heading: {title: ["Multiline", [f"^{tag}$"]] for title, tag in group.items()}
+        heading: {title: ["Multiline", [f"^{tag}$" for tag in tags]] for title, tags in group.items()}
         for heading, group in LAYOUT.items()
     }
     return custom_scalars(charts)  # type: ignore[no-untyped-call]

@@ -17,6 +17,7 @@ from o3f.adapters import Agent, check_agent, is_agent, load_agent
 from o3f.algorithms import Learner, make_learner
 from o3f.collection import Settings
 from o3f.data import (
+    ReturnRule,
     RewardRule,
     check_environment,
     check_maze,
@@ -104,7 +105,12 @@ def hyper_parameters(config: DictConfig) -> dict[str, Any]:
 
 
 def buffer(
-    config: DictConfig, *, online_capacity: int = 0, online_fraction: float | None = None, folder: Any = None
+    config: DictConfig,
+    *,
+    online_capacity: int = 0,
+    online_fraction: float | None = None,
+    balanced: bool = False,
+    folder: Any = None,
 ) -> tuple[ReplayBuffer, RewardRule, dict[str, Any]]:
     """Load the dataset into a buffer with room for online rows.
 
@@ -113,6 +119,7 @@ def buffer(
             ``dataset=path`` a file.
         online_capacity: number of online rows.
         online_fraction: share of each batch drawn from them; None is uniform over all rows.
+        balanced: draw by how near rows are to what is collected now.
         folder: where memory-mapped storage goes.
 
     Returns:
@@ -124,14 +131,16 @@ def buffer(
         ConfigError: there is no such file, or it does not fit the environment.
     """
     rule = reward_rule(config)
-    sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction}
+    sizes: Any = {"online_capacity": online_capacity, "online_fraction": online_fraction, "balanced": balanced}
+    discount = config.algorithm.discount if config.algorithm.get("calibrate") else None
     if config.dataset.id == "none":
         require(
             not isinstance(rule.scale, str),
             f"task.reward.scale={rule.scale} is measured on a dataset, but dataset=none: give it as a number, the one"
             " that the agent was trained with.",
         )
-        rows = make_buffer(None, batch_size=config.offline.batch_size, **sizes)
+        returns = None if discount is None else ReturnRule(discount)
+        rows = make_buffer(None, batch_size=config.offline.batch_size, return_rule=returns, **sizes)
         return rows, rule, {"dataset": None, "dataset_hash": None}
     env = env_config(config)
     options = {
@@ -147,6 +156,7 @@ def buffer(
         "unmarked_ends": config.dataset.unmarked_ends,
         "reset_steps": config.dataset.reset_steps,
         "rewards": config.task.dataset.get("rewards", "recorded"),
+        "return_discount": discount,
         **sizes,
     }
     with contextlib.closing(make_raw_env(env)) as recorded:
@@ -191,6 +201,13 @@ def chooser(config: DictConfig, learner: Learner) -> OptimisticActor:
     return cast(OptimisticActor, make_actor(policy, learner.critic, exploration, policy.spec["action"]))
 
 
+def evaluated_choice(config: DictConfig, learner: Learner) -> OptimisticActor:
+    """Return that choice around the policy's deterministic action: evaluations draw no sample of it."""
+    actor = chooser(config, learner)
+    actor.optimistic_eval = True
+    return actor
+
+
 def sigma_of(config: DictConfig) -> Any:
     """Return the sigma that the run collected with; its task's where there is none, or one of latents."""
     exploration = config.get("exploration") or {}
@@ -207,9 +224,9 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
     """
     online, kind = config.online, config.exploration.kind
     require(
-        kind in ("optimistic", "ucb") or not (online.distil_weight or online.target_candidates),
+        kind in ("optimistic", "ucb", "ascent") or not (online.distil_weight or online.target_candidates),
         "online.distil_weight and online.target_candidates train on what the critics choose: they need"
-        f" exploration=optimistic or ucb, found {kind}.",
+        f" exploration=optimistic, ucb or ascent, found {kind}.",
     )
     if online.distil_weight:
         learner.actor_term = DistillationLoss(learner.policy, cast(OptimisticActor, actor), online.distil_weight)

@@ -115,6 +115,12 @@ def check_batches(config: DictConfig) -> None:
         ConfigError: there will never be so many rows to draw from, or none is drawn where some are asked for.
     """
     online, fraction = config.online, config.online.online_fraction
+    require(online.replay in (None, "balanced"), f"online.replay must be null or balanced, found {online.replay!r}.")
+    require(
+        online.replay is None or (config.dataset.id != "none" and fraction not in (0, 1)),
+        "online.replay=balanced weighs a dataset's rows, and online.online_fraction is the share of online rows at"
+        f" first, in (0, 1) (null: 0.5): found dataset.id={config.dataset.id}, online.online_fraction={fraction}.",
+    )
     require(
         config.dataset.id != "none" or fraction in (None, 1),
         f"online.online_fraction={fraction} mixes with a dataset's rows, but dataset=none.",
@@ -266,6 +272,11 @@ def check_algorithm(config: DictConfig) -> None:
             f"algorithm.subset_size ({algorithm.subset_size}) must not exceed algorithm.num_critics"
             f" ({algorithm.num_critics}): it is the number of critics drawn from them.",
         )
+    require(
+        not algorithm.get("calibrate") or algorithm.discount < 1,
+        "algorithm.calibrate=true compares with discounted returns, which a discount of 1 leaves without a bound where"
+        " an episode was cut: give task.discount or algorithm.discount below 1.",
+    )
     bounds = algorithm.get("value_bounds")
     for value in bounds or []:
         require_range({"algorithm": {"value_bounds": value}}, "algorithm.value_bounds", "(-inf, inf)")

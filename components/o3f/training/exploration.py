@@ -11,6 +11,7 @@ from torchrl.data import TensorSpec
 
 from o3f.errors import ConfigError, check_keys, require, require_range
 from o3f.modules import (
+    CandidateAscent,
     GaussianCandidates,
     GaussianNoiseActor,
     LatentCandidates,
@@ -47,9 +48,10 @@ def make_actor(policy: Module, critic: Module, exploration: Mapping[Any, Any], s
         policy: writes ``action`` ``[*B, A]`` in [-1, 1].
         critic: writes ``state_action_value`` ``[*B, m]``.
         exploration: ``kind`` and all its options, as in ``conf/exploration``:
-            ``optimistic`` and ``ucb`` (omega), ``thompson`` (per) and ``softmax`` (temperature), all four
-            with candidates, num_candidates, sigma, centre, include_base and clip_margin;
-            ``random_rank`` (num_candidates, sigma, centre, per); these five with the limits for hardware
+            ``optimistic`` and ``ucb`` (omega), ``ascent`` (omega, refine_top, refine_steps, refine_rate),
+            ``thompson`` (per) and ``softmax`` (temperature), all five with candidates, num_candidates, sigma, centre,
+            include_base and clip_margin;
+            ``random_rank`` (num_candidates, sigma, centre, per); these six with the limits for hardware
             :data:`~o3f.training.exploration.LIMITS`, which may be missing; ``noise`` (sigma, centre),
             ``matched_noise`` (num_candidates, sigma, centre), ``policy``. ``sigma`` is a number or a list with one
             for each action dimension (``matched_noise``: a number).
@@ -84,8 +86,6 @@ def coefficients(actor: Module) -> dict[str, Tensor]:
 
 
 def _check_numbers(options: Options, action_dim: int) -> None:
-    if "num_candidates" in options:
-        require_range({"exploration": options}, "exploration.num_candidates", "[1, inf)", integer=True)
     if "sigma" in options:
         sigma = options["sigma"] = _plain(options["sigma"])
         sigmas = sigma if isinstance(sigma, list) else [sigma]
@@ -93,9 +93,10 @@ def _check_numbers(options: Options, action_dim: int) -> None:
             require_range({"exploration": {"sigma": value}}, "exploration.sigma", "[0, inf)")
         fits = not isinstance(sigma, list) or len(sigma) == action_dim or options.get("candidates") == "latent"
         require(fits, f"exploration.sigma: found {len(sigmas)} numbers for {action_dim} action dimensions.")
-    for name, interval in {"temperature": "[0, inf)", "omega": "(-inf, inf)", "clip_margin": "[0, inf)"}.items():
+    for name, interval in _INTERVALS.items():
         if name in options:
-            require_range({"exploration": options}, f"exploration.{name}", interval)
+            whole = name in ("num_candidates", "refine_top", "refine_steps")
+            require_range({"exploration": options}, f"exploration.{name}", interval, integer=whole)
 
 
 def _plain(value: Any) -> Any:
@@ -149,6 +150,8 @@ def choosing(part: str, kind: Callable[[Any], Module], option: str) -> Make:
         check_keys([candidates], _SAMPLERS, "exploration.candidates")
         sampler = _SAMPLERS[candidates](policy, {name: options[name] for name in _SAMPLING if name in options})
         parts: dict[str, Any] = {part: kind(options[option])}
+        if "refine_top" in options:
+            parts["ascent"] = CandidateAscent(*(options[name] for name in _REFINING))
         parts |= with_limits(options["limits"], sampler, parts.get("selector"))
         return OptimisticActor(policy, critic, spec=spec, **parts)
 
@@ -209,13 +212,20 @@ def with_limits(
 
 _STEP = ("num_candidates", "sigma", "centre")
 _SAMPLING = (*_STEP, "include_base", "clip_margin")
+_REFINING = ("refine_top", "refine_steps", "refine_rate")
 _CANDIDATES = ("candidates", *_SAMPLING, *LIMITS)
+_INTERVALS = {
+    **{name: "[1, inf)" for name in ("num_candidates", "refine_top")},
+    **{name: "[0, inf)" for name in ("refine_steps", "refine_rate", "temperature", "clip_margin")},
+    "omega": "(-inf, inf)",
+}
 _OPTIMISTIC = choosing("scorer", UpperConfidenceBound, "omega")
 
 #: How each kind is made, and its options.
 KINDS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "optimistic": (_OPTIMISTIC, (*_CANDIDATES, "omega")),
     "ucb": (_OPTIMISTIC, (*_CANDIDATES, "omega")),
+    "ascent": (_OPTIMISTIC, (*_CANDIDATES, "omega", *_REFINING)),
     "thompson": (choosing("scorer", Thompson, "per"), (*_CANDIDATES, "per")),
     "softmax": (choosing("selector", Softmax, "temperature"), (*_CANDIDATES, "temperature")),
     "random_rank": (choosing("scorer", RandomRank, "per"), (*_STEP, "per", *LIMITS)),

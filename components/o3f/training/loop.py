@@ -14,7 +14,7 @@ from torchrl.data import ReplayBuffer
 from o3f.algorithms import Learner
 from o3f.cli.progress import Progress, Stopwatch
 from o3f.cli.signals import StopSignals
-from o3f.data import RewardRule
+from o3f.data import BalancedSampler, RewardRule
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import plain
 from o3f.runs.logger import RunLogger
@@ -156,6 +156,8 @@ class Training:
     def _log(self) -> None:
         step, unit = self.step, "updates" if self._phase == "offline" else "steps"
         metrics = self._metrics | self._guard.check_values(step)
+        if isinstance(self._buffer.sampler, BalancedSampler) and self._phase == "online":
+            metrics |= self._buffer.sampler.metrics()
         self._weights.check(step, metrics)
         self.logger.log(step, {f"train/{tag}": value for tag, value in metrics.items()})
         rate = self._clock.rate(min(self._settings.log_every, step - self._started_at))

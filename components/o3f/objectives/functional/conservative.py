@@ -9,7 +9,7 @@ from torch import Tensor
 Lagrange = Literal["weighted_gap", "weighted_excess"]
 
 
-def conservative_gap(values: Tensor, log_density: Tensor, data_value: Tensor) -> Tensor:
+def conservative_gap(values: Tensor, log_density: Tensor, data_value: Tensor, floor: Tensor | None = None) -> Tensor:
     """How much a critic prefers other actions to those of the data, CQL(H)'s regulariser.
 
     With K proposals a_i of density p(a_i) and the data's action a,
@@ -19,10 +19,14 @@ def conservative_gap(values: Tensor, log_density: Tensor, data_value: Tensor) ->
     The sum is not divided by K (as in Kumar et al., 2020, https://arxiv.org/abs/2006.04779, and all
     implementations we know): a constant Q over K uniform proposals in [-1, 1]^d has the gap d log 2 + log K.
 
+    With ``floor`` G_i, max(Q(s, a_i), G_i) stands for Q(s, a_i): values below it are not pushed down, which calibrates
+    critics where G is the return of the data (Nakamoto et al., 2023, https://arxiv.org/abs/2303.05479).
+
     Args:
         values: the critics' values of the proposals, ``[*B, K, m]``.
         log_density: log p(a_i), ``[*B, K]``.
         data_value: the critics' values of the data's actions, ``[*B, m]``.
+        floor: G, ``[*B, K]``; -inf bounds nothing.
 
     Returns:
         The gap of each critic, ``[*B, m]``.
@@ -31,7 +35,11 @@ def conservative_gap(values: Tensor, log_density: Tensor, data_value: Tensor) ->
         >>> import torch
         >>> conservative_gap(torch.ones(4, 1), torch.zeros(4), torch.ones(1))  # log 4
         tensor([1.3863])
+        >>> conservative_gap(torch.zeros(4, 1), torch.zeros(4), torch.ones(1), floor=torch.ones(4))
+        tensor([1.3863])
     """
+    if floor is not None:
+        values = values.maximum(floor.unsqueeze(-1))
     return (values - log_density.unsqueeze(-1)).logsumexp(-2) - data_value
 
 

@@ -2,7 +2,7 @@
 
 The groups are TorchRL's where it has one (``loss``, ``model``, ``exploration``, ``replay_buffer``, ``env``,
 ``trainer``), so that a configuration takes ``loss@loss: o3f_iql`` beside ``optimizer@optimizer: adam``; the others
-are ``candidates``, ``scorer`` and ``selector`` (the parts of an actor) and ``learner``.
+are ``candidates``, ``ascent``, ``scorer`` and ``selector`` (the parts of an actor) and ``learner``.
 """
 
 from __future__ import annotations

@@ -144,6 +144,7 @@ GROUPS: dict[str, dict[str, type[Any]]] = {
             without=("centre", "include_base"),
         ),
     },
+    "ascent": {"o3f": node(modules.CandidateAscent, NetworkConfig)},
     "scorer": {
         "o3f_mean": node(modules.MeanScore, NetworkConfig),
         "o3f_random_rank": _network(modules.RandomRank, "random_rank"),
