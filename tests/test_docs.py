@@ -13,7 +13,7 @@ import gymnasium
 import pytest
 
 from o3f.algorithms import make_learner
-from o3f.data import load_file
+from o3f.data import RETURN_KEY, load_file
 from o3f.runs import tags
 from tests.support.learners import NAMES
 
@@ -57,8 +57,9 @@ def test_the_page_of_an_algorithm_runs_and_names_every_figure(name: str) -> None
     exec(code, run)
     figures = {f"train/{tag}" for tag in run["figures"]}
     if name == "cql":
-        learner = make_learner("cql", 17, 6, {"hidden_sizes": [8], "lagrange": "weighted_gap"})
-        figures |= {f"train/{tag}" for tag in learner.update([run["batch"]])}
+        batch = run["batch"].set(RETURN_KEY, run["batch"]["next", "reward"].clone())
+        learner = make_learner("cql", 17, 6, {"hidden_sizes": [8], "lagrange": "weighted_gap", "calibrate": True})
+        figures |= {f"train/{tag}" for tag in learner.update([batch])}
     assert set(re.findall(r"^\| `(train/[^`]+)`", text, re.MULTILINE)) == figures
     assert run["actor"](run["batch"].select("observation"))["action"].abs().max() <= 1
 
