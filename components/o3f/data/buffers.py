@@ -71,9 +71,10 @@ def make_buffer(
     num_offline, carries = len(dataset), return_rule is not None
     sizes = (num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1])
     rows = allocate_rows(*sizes, returns=carries)
-    rows[:num_offline].update_(dataset)
+    filled: Any = rows[:num_offline]  # a view
+    filled.update_(dataset)
     if return_rule is not None:
-        return_rule.fill(rows[:num_offline])
+        return_rule.fill(filled)
     return buffer_over(
         rows,
         num_offline,
@@ -199,7 +200,8 @@ def store_returns(buffer: ReplayBuffer, ages: Sequence[int]) -> None:
     kept = min(buffer.write_count, writer.capacity)
     index = torch.tensor([_index_of(writer, age) for age in ages if age < kept], dtype=torch.int64)
     if len(index):
-        stored: Any = buffer.storage.get(slice(None))  # a view
+        storage: Any = buffer.storage
+        stored = storage.get(slice(None))  # a view
         following = stored["next"][index]
         returns = rule(following["reward"].flatten(), bool(following["terminated"][-1]))
         stored[RETURN_KEY][index] = returns.unsqueeze(-1)

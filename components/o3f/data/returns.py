@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,11 +80,12 @@ class ReturnRule:
 
     def fill(self, rows: TensorDictBase) -> None:
         """Write the returns of whole episodes, one after the other in rows ``[D]``."""
-        ends = rows["next", "done"].flatten().clone()
+        following: Any = rows["next"]
+        ends = following["done"].flatten().clone()
         ends[-1:] = True
         begin = 0
         for end in (ends.nonzero().flatten() + 1).tolist():
-            following = rows[begin:end]["next"]
-            returns = self(following["reward"].flatten(), bool(following["terminated"][-1]))
+            reward, terminated = following["reward"][begin:end], following["terminated"][end - 1]
+            returns = self(reward.flatten(), bool(terminated))
             rows[RETURN_KEY][begin:end] = returns.unsqueeze(-1)
             begin = end

@@ -82,7 +82,7 @@ class CQLLoss(SACLoss):
     class _AcceptedKeys(SACLoss._AcceptedKeys):
         return_to_go: NestedKey = "return_to_go"
 
-    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     default_keys = _AcceptedKeys
     calibrate = False
 
