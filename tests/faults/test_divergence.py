@@ -334,6 +334,7 @@ def test_f71_a_huge_reward_does_not_blind_the_bound_of_values(tmp_path: Path) ->
     [
         ([0.0] * 300 + [1.0], []),  # a goal among zeros
         ([1e-3] * 300 + [1000.0], []),
+        ([-1e-9] * 300 + [1.0], []),  # a goal among costs
         ([-1.0] * 300 + [FILL, -FILL], [300, 301]),
         ([1.0] * 300 + [1e12, FILL], [300, 301]),
         ([0.5] * 20 + [math.nan, 1e20], [20, 21]),

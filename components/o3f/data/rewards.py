@@ -17,6 +17,9 @@ NARROW = 4000.0
 #: From how many times on a reward is far beyond another one: float32 does not see the smaller one beside it.
 FAR = 2.0**24
 
+#: Rewards up to this size are no fill values, however small the others are: a goal's 1 among costs of 1e-9.
+ORDINARY = 1e4
+
 #: What a scale can be measured by on a dataset.
 Measured = Literal["return_range", "largest_reward"]
 MEASURED: tuple[str, ...] = get_args(Measured)
@@ -154,7 +157,8 @@ def return_range_scale(episode_returns: Sequence[float] | npt.NDArray[np.floatin
 def far_rewards(reward: torch.Tensor) -> torch.Tensor:
     """Mark rewards that lie :data:`FAR` times beyond the rest and are rare (at most a tenth): fill values, faults.
 
-    A goal's reward among zeros is none of them. Rewards that are not finite are always marked.
+    A goal's reward among zeros is none of them, and none is at most :data:`ORDINARY`. Rewards that are not finite are
+    always marked.
 
     Args:
         reward: of any shape.
@@ -171,6 +175,8 @@ def far_rewards(reward: torch.Tensor) -> torch.Tensor:
     far = ~size.isfinite()
     while True:  # once for each cluster of them, and once more
         largest = size.masked_fill(far, 0.0).amax() if size.numel() else size.sum()
+        if float(largest) <= ORDINARY:
+            return far
         beyond = ~far & (size > largest / FAR)
         rest = ~far & ~beyond
         if not bool((beyond.sum() * 10 <= rest.sum()) & (size.masked_fill(~rest, 0.0) > 0).any()):
