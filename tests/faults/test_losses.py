@@ -184,7 +184,7 @@ def test_f75_critics_to_copy_that_share_layers_are_refused(form: str, separate: 
         AWACLoss(policy, given, separate_losses=separate)
     with pytest.raises(ValueError, match=message):
         IQLLoss(policy, given, value_network(3, HIDDEN), separate_losses=separate)
-    own = copy.deepcopy(given)
+    own = copy.deepcopy(given) if form == "one" else [copy.deepcopy(critic) for critic in critics]
     loss = AWACLoss(policy, own, separate_losses=separate)
     assert loss.critic.num_critics == 2
     shared = GenericEnsemble(critics)  # already copies of its own: nothing is undone by the loss

@@ -121,7 +121,8 @@ def test_f89_a_failing_environment_of_a_worker_is_told_and_not_taken_for_a_dead_
 @pytest.mark.usefixtures("forked")
 def test_f89_an_environment_that_cannot_be_made_in_a_worker_is_told_with_its_place(place: Path) -> None:
     with pytest.raises(
-        EnvironmentFailure, match=r"^The environment of worker 0 could not be made \(OSError in __init__, .*faulty_envs"
+        EnvironmentFailure,
+        match=r"^The environment of worker 0: faulty/Env-v0 could not be made with .*OSError in .*faulty_envs",
     ):
         run("finetune", *FAULTY, "+task.env.kwargs.how=second")
 

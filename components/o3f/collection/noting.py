@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,10 +66,8 @@ def noting_making(file: Path) -> Iterator[None]:
         with noting_warnings(file):
             yield
     except Exception as error:
-        origin = traceback.extract_tb(error.__traceback__)[-1]
         what = (
-            f"The environment of worker {file.name} could not be made ({type(error).__name__} in {origin.name},"
-            f" {origin.filename}:{origin.lineno}): {error}\nThe one that the run looks at first, in its own process,"
+            f"The environment of worker {file.name}: {error}\nThe one that the run looks at first, in its own process,"
             " could. If a simulator needs a port, a licence, a display or a device for itself alone, use"
             " collector=single, or num_workers=1."
         )
