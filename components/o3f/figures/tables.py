@@ -92,7 +92,7 @@ def gains(results: Sequence[Result], settings: DictConfig) -> list[str]:
 
 
 def sentences(results: Sequence[Result], settings: DictConfig, second: str) -> list[str]:
-    """Return a line for each of the comparisons: the primary endpoint, a second one, a verdict, and what has no pair.
+    """Return a line for each of the comparisons: the primary endpoint, a second one, verdicts, and what has no pair.
 
     Args:
         results: of runs.
@@ -104,14 +104,14 @@ def sentences(results: Sequence[Result], settings: DictConfig, second: str) -> l
     for each in compare(results, settings.figure.compare, settings.primary):
         names = f"{_label(each.first, settings)} minus {_label(each.second, settings)}"
         other = _same(each, others)
-        beside = f", {second} {_difference(other, settings)}" if other else ""
+        beside = f"; {second} {_difference(other, settings)}, {_remark(other, settings)}" if other else ""
         seeds = {arm: {result.run.seed for result in groups[each.task, arm]} for arm in (each.first, each.second)}
         alone = sorted(seeds[each.first] ^ seeds[each.second])
         unpaired = f"; without a pair, left out: seed {', '.join(map(str, alone))}" if alone else ""
         shared = "" if each.same_agent else "; not from the same agents"
         pairs = f"{len(each.differences)} {'seed' if len(each.differences) == 1 else 'seeds'}{shared}{unpaired}"
-        found = f"{settings.primary} {_difference(each, settings)}{beside}"
-        lines.append(f"{_place(each.task, results)}{names}: {found} ({pairs}): {_remark(each, settings)}")
+        found = f"{settings.primary} {_difference(each, settings)}, {_remark(each, settings)}{beside}"
+        lines.append(f"{_place(each.task, results)}{names} ({pairs}): {found}")
     return lines
 
 
