@@ -15,7 +15,7 @@ from o3f.figures.plan import PlannedRun, pretraining_key
 from o3f.figures.quantities import Series, read_series
 from o3f.figures.results import Result, reference, results_of
 from o3f.runs.folder import given_folders
-from o3f.runs.identity import read_settings
+from o3f.runs.identity import read_whole_settings
 
 #: What may tell arms apart; the first that do make the label, in the reverse order.
 PARTS = ("exploration.kind", "algorithm.name", "name")
@@ -51,7 +51,7 @@ def found_runs(folders: Sequence[Path]) -> list[PlannedRun]:
     The name of an arm is as little of the run's exploration, algorithm and name as tells all of them apart, and where
     these are equal in two folders, the folder that holds its seeds.
     """
-    settings = {folder: _whole(folder) for folder in folders}
+    settings = {folder: read_whole_settings(folder / "config.yaml") for folder in folders}
     said = {folder: _parts(each) for folder, each in settings.items()}
     telling = _telling(list(said.values()))
     names = {folder: " ".join(each[part] for part in telling) for folder, each in said.items()}
@@ -79,15 +79,6 @@ def _parts(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def _task(settings: Mapping[str, Any]) -> str:
     return str(settings["task"]["name"])
-
-
-def _whole(folder: Path) -> dict[str, Any]:
-    settings = read_settings(folder / "config.yaml")
-    for part in ("task", "algorithm", "dataset"):
-        require(
-            isinstance(settings.get(part), dict), f"{folder}/config.yaml is no whole configuration: it has no {part}."
-        )
-    return settings
 
 
 def _found(folder: Path, settings: Mapping[str, Any], arm: str) -> PlannedRun:

@@ -160,6 +160,19 @@ def read_settings(file: Path) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
+def read_whole_settings(file: Path) -> dict[str, Any]:
+    """Return the settings of a run that has at least a task, an algorithm and a dataset; as :func:`read_settings`.
+
+    Raises:
+        ConfigError: as there, or a part is missing.
+    """
+    settings = read_settings(file)
+    for part in ("task", "algorithm", "dataset"):
+        if not isinstance(found := settings.get(part), dict):
+            raise ConfigError(f"{file} is no whole configuration: {part} is {found!r}, expected named values.")
+    return settings
+
+
 def _check_structure(text: str) -> None:
     """Raise ``ValueError`` for what takes long to read or grows while it is read, and no run writes."""
     depth = 0

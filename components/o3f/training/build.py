@@ -32,7 +32,7 @@ from o3f.errors import CheckpointError, ConfigError, check_device, check_keys, f
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
 from o3f.runs.checkpoint import FOLDERS, load_component
-from o3f.runs.identity import leaves, plain, read_settings
+from o3f.runs.identity import leaves, plain, read_whole_settings
 from o3f.training.exploration import coefficients, make_actor
 from o3f.training.schedules import Schedule
 
@@ -259,11 +259,7 @@ def load_run(
     """
     file = Path(folder, "config.yaml")
     require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
-    config = OmegaConf.create(read_settings(file))
-    for part in ("task", "dataset", "algorithm", "offline"):
-        found = config.get(part)
-        told = f"{file} is no whole configuration: {part} is {found!r}, expected named values."
-        require(isinstance(found, DictConfig), told)
+    config = OmegaConf.create(read_whole_settings(file))
     if (file := Path(folder, AGENT_FILE)).exists():
         agent = load_agent(str(file))
     require(
