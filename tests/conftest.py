@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from tests.support.recipe_runs import make_dataset
 
 #: Tests of TorchRL's Hydra tree.
-TREE = ("test_configs", "test_torchrl_examples")
+TREE = ("test_torchrl_tree", "test_torchrl_examples")
 
 #: Files whose tests start many processes. They are begun first, so that at the end nobody waits for one of them.
 LONG = ("test_crash.py", "test_compiled_step.py", "test_wheel.py", "test_sweeps.py")

@@ -21,8 +21,8 @@ HEAD = """# What each arm is
 
 The arms of the paper's figures at `budget=paper`, as their configurations are composed: made by
 `python docs/tools/arms.py`, and compared with the configuration by a test. Another test compares every constant with
-its source (`tests/test_constants.py`). r is the environment's reward, n the number of kitchen tasks that are done. The
-discount is 0.99, and target networks follow by 0.005 an update. Goals are cells (row, column) of the maze.
+its source (`tests/figures/test_arms.py`). r is the environment's reward, n the number of kitchen tasks that are done.
+The discount is 0.99, and target networks follow by 0.005 an update. Goals are cells (row, column) of the maze.
 """
 Columns = Mapping[str, Callable[[dict[str, Any]], str]]
 

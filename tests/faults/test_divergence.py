@@ -25,7 +25,7 @@ from o3f.training.guard import Guard, replay
 from recipes import finetune
 from tests.support import recipe_runs as runs
 from tests.support.recipe_runs import SHORT, assert_same_run, part, rows, run, run_stopped
-from tests.test_buffers import make_rows
+from tests.support.rows import make_rows
 
 SETTINGS = {"on_nonfinite": "stop", "patience": 3, "max_rollbacks": 2, "max_q_ratio": 100.0}
 FROM_ONLINE_ROWS = [*SHORT, "online.online_fraction=1.0", "online.warmup_steps=20", "algorithm=iql"]

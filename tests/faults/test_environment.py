@@ -27,7 +27,7 @@ from recipes import finetune
 from tests.support import recipe_runs as runs
 from tests.support.faulty_envs import Faulty
 from tests.support.recipe_runs import TINY, assert_same_run, part, rows, run, run_stopped, same
-from tests.test_buffers import make_rows
+from tests.support.rows import make_rows
 
 FAULTY = "faulty/Env-v0"
 ACTION = np.array([0.25], dtype=np.float32)

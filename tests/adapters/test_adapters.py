@@ -23,7 +23,7 @@ from o3f.adapters import Agent, from_d3rlpy, from_sb3, from_tensors
 from o3f.errors import ConfigError
 from tests.support.corl_networks import CORL, OBSERVATIONS, Peer
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def close(left: Any, right: Any, tolerance: float = 1e-6) -> None:

@@ -11,30 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensordict import TensorDict
 from torch import Tensor
 
 from o3f.data import ROW_KEYS, hash_rows, make_buffer, online_rows, restore_online
-
-
-def make_rows(count: int, first: int = 0) -> TensorDict:
-    """Rows that can be told apart: observation and reward are the row's number."""
-    number = torch.arange(first, first + count, dtype=torch.float32)[:, None]
-    flag = number.remainder(3) == 0
-    return TensorDict(
-        {
-            "observation": number.repeat(1, 3),
-            "action": torch.full((count, 2), 0.5),
-            "next": {
-                "observation": number.repeat(1, 3) + 1,
-                "reward": number,
-                "done": flag,
-                "terminated": flag,
-                "truncated": ~flag,
-            },
-        },
-        batch_size=[count],
-    )
+from tests.support.rows import make_rows
 
 
 def numbers(data: Any) -> list[int]:

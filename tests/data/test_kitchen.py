@@ -23,7 +23,7 @@ from o3f.training import build
 from recipes import evaluate, finetune
 from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
 from tests.support.recipe_runs import run, settings
-from tests.test_tasks import compose_task
+from tests.support.tasks import compose_task
 
 TASKS = {
     "complete": ["microwave", "kettle", "light switch", "slide cabinet"],

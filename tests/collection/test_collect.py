@@ -28,7 +28,7 @@ from o3f.modules import gaussian_policy
 from o3f.training import build
 from recipes.collect import main
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 PUSHER = ["task=custom", "task.env.id=Pusher-v5", "task.dataset.id=me/pusher-v0"]
 
 

@@ -16,18 +16,14 @@ from o3f.algorithms import make_learner
 from o3f.data import RETURN_KEY, load_file
 from o3f.runs import tags
 from tests.support.learners import NAMES
+from tests.support.pages import blocks
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 HEADS = ["Overview", "Usage", "Logged metrics explained", "Differences from paper and reference code", "Results"]
 FETCHED = re.compile(
     r"<(?:script|img|iframe|source|video)[^>]*\ssrc=\"?(https?:)?//|<link(?![^>]*canonical)[^>]*href=\"?https?://"
 )
-
-
-def blocks(page: Path) -> list[str]:
-    """The Python of a page."""
-    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from o3f.runs.identity import config_difference, plain, read_settings
 from tests.faults.kills import COVERING
 from tests.support.recipe_runs import SHORT, settings
 
-GOLDEN = Path(__file__).parent / "golden/runs"
+GOLDEN = Path(__file__).parents[1] / "golden/runs"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.yaml")))

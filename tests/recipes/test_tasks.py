@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 import o3f.cli.assets  # noqa: F401  (registers ${asset:NAME})
 from o3f.collection.behaviours import BehaviourConfig
@@ -16,8 +14,9 @@ from o3f.data import RewardRule
 from o3f.data.minari_store import check_dataset_id
 from o3f.envs import EnvConfig, make_env, make_raw_env
 from tests.support.mazes import DRAWINGS
+from tests.support.tasks import compose_task
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 TASKS = sorted(path.relative_to(CONF / "task").with_suffix("").as_posix() for path in CONF.glob("task/**/*.yaml"))
 SIZES = {"halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6), "antmaze": (29, 8), "kitchen": (59, 9)}
 SCORES = {  # D4RL's reference returns
@@ -27,15 +26,6 @@ SCORES = {  # D4RL's reference returns
     "antmaze": (0.0, 1.0),
     "kitchen": (0.0, 4.0),
 }
-
-
-def compose_task(name: str, *overrides: str, recipe: str = "collect") -> dict[str, Any]:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        task = OmegaConf.to_container(
-            compose(recipe, overrides=[f"task={name}", *overrides]).task, resolve=True, throw_on_missing=True
-        )
-    assert isinstance(task, dict)
-    return task
 
 
 CONSTANTS = {"antmaze": [0.05, 0.9, 10.0, 0.99], "kitchen": [0.05, 0.7, 0.5, 0.99]}  # elsewhere those of locomotion

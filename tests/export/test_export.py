@@ -32,8 +32,8 @@ from o3f.training import build
 from o3f.training.exploration import make_actor
 from recipes import export as recipe
 from tests.support.learners import NAMES
+from tests.support.pages import blocks
 from tests.support.recipe_runs import SHORT, run, settings
-from tests.test_docs import blocks
 
 O, A = 5, 2  # noqa: E741
 LOW, HIGH = np.array([-3.0, 0.0], np.float32), np.array([1.0, 10.0], np.float32)
@@ -244,6 +244,7 @@ class Refuse:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
 import json, re, torch
+from tests.support.pages import blocks
 code = re.findall("```python\\n(.*?)```", open("README.md").read(), re.S)
 assert len(code) == 2
 for block in code:
@@ -289,7 +290,7 @@ def test_the_page_on_exporting_plays_an_episode(
     trained, folder = exported
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
-    for code in blocks(Path(__file__).parents[1] / "docs" / "export.md"):
+    for code in blocks(Path(__file__).parents[2] / "docs" / "export.md"):
         exec(code, names)
     _, agent = build.load_run(trained)
     env = gymnasium.make("Reacher-v5")

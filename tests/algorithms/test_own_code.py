@@ -22,13 +22,13 @@ from o3f.objectives.ranges import COUNTS, RANGES
 from o3f.runs.tags import TAGS
 from o3f.training.exploration import KINDS, choosing, make_actor
 from recipes.finetune import finetune_in_folder
-from tests import test_learner_contract as contract
+from tests.algorithms import test_learner_contract as contract
 from tests.support.iql_cases import make_batch
 from tests.support.learners import make
 from tests.support.recipe_runs import ROOT, TINY, rows
 from tests.support.td3_bc.learner import TD3BCLearner
 
-OWN = Path(__file__).parent / "support/td3_bc"
+OWN = Path(__file__).parents[1] / "support/td3_bc"
 SHORTER = ["offline.steps=4", "offline.evaluate_every=4", "offline.batch_size=4", "online.steps=10"]
 NUMBERS = {"alpha": "[0, inf)", "policy_noise": "[0, inf)", "noise_clip": "[0, inf)"}
 

@@ -13,8 +13,8 @@ import torch
 from o3f.modules import Normaliser
 from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-FAULTS = (Path(__file__).parents[1] / "docs/reliability.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+FAULTS = (Path(__file__).parents[2] / "docs/reliability.md").read_text(encoding="utf-8")
 
 
 def test_the_compose_example_trains_and_fits_on_a_screen(
@@ -56,7 +56,7 @@ def test_the_compose_example_trains_and_fits_on_a_screen(
 
 
 def test_every_file_and_command_named_exists() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for path in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (root / path).exists(), path
     makefile = (root / "Makefile").read_text(encoding="utf-8")

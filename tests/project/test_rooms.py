@@ -43,6 +43,12 @@ def test_the_rooms_are_those_of_the_layout() -> None:
     assert len(entries) <= 14
 
 
+def test_tests_lie_in_a_folder_of_the_room_that_they_test() -> None:
+    others = {"recipes", "project", "faults", "support", "golden"}
+    folders = {path.name for path in Path(__file__).parents[1].iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == set(ORDER) - {"errors"} | others
+
+
 def test_imports_point_down_alone() -> None:
     up = [
         f"{file.relative_to(PACKAGE)} imports {room}"

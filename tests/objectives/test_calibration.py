@@ -16,11 +16,11 @@ from o3f.data import ReturnRule, make_buffer, online_rows, restore_online, store
 from o3f.data.rows import allocate_rows
 from o3f.objectives import CQLLoss
 from o3f.objectives.functional import conservative_gap
-from tests import test_cql_loss
+from tests.objectives import test_cql_loss
+from tests.objectives.test_cql_loss import COUNTS, REWARDS, SOLUTIONS, bandit_rows, make_loss, solve
 from tests.support import bandit
 from tests.support import recipe_runs as runs
 from tests.support.iql_cases import double_precision, make_batch
-from tests.test_cql_loss import COUNTS, REWARDS, SOLUTIONS, bandit_rows, make_loss, solve
 
 # ---------------------------------------------------------------------------------------------- the returns
 
