@@ -18,6 +18,7 @@ from o3f.collection import make_collection
 from o3f.data import RewardRule
 from o3f.envs.seeds import seed_streams
 from o3f.figures.quantities import what_changed
+from o3f.runs.counters import Counters
 from o3f.runs.folder import RunFolder
 from o3f.training import build
 from o3f.training.best import BestAgent
@@ -59,20 +60,20 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     buffer, reward_rule, facts = build.buffer(config, folder=folder, online_capacity=online.steps, **mixing)
     run.record_environment(**facts, **record_agent(run.path, agent))
 
-    state = {"step": 0, "episode": 0, "saved": 0}
-    saved_too: Any = {"buffer": online_rows_of(buffer), "state": state}
+    counters = Counters()
+    saved_too: Any = {"buffer": online_rows_of(buffer), "state": counters}
     best = BestAgent(run.path / "best", config.evaluation.patience)
-    training = Training(config, "online", run, learner, buffer, reward_rule, state, saved_too, best)
+    training = Training(config, "online", run, learner, buffer, reward_rule, counters, saved_too, best)
     if not training.resume():
         start_learner(learner, agent, buffer, config, facts)
         seed_streams(config.seed + 1)  # others than those of initial weights and offline batches
     schedule.step(training.step)
-    with training, make_collection(build.collection(config), actor, state, buffer) as collection:
+    with training, make_collection(build.collection(config), actor, counters, buffer) as collection:
         for episode, transition, may_save, failed in collection:
             step, ended = training.next_step(), bool(transition["next", "done"])
             if failed:  # the environment did: there is nothing to learn from in this step
                 episode.cut(buffer)
-                training.logger.log(step, {"rollout/failures": state["failures"]})
+                training.logger.log(step, {"rollout/failures": counters.failures})
             else:
                 buffer.extend(with_rule(transition, reward_rule, episode.total))
                 episode.add(float(transition["next", "reward"]), buffer.write_count)
@@ -81,7 +82,7 @@ def finetune(config: DictConfig, run: RunFolder) -> dict[str, Any]:
             schedule.step(step)
             if not failed and step > max(online.random_steps, online.warmup_steps):
                 training.update([buffer.sample().to(config.device) for _ in range(online.updates_per_step)])
-            state["episode"] += ended
+            counters.episode += ended
             training.end_step(ended=episode.metrics() if ended and not failed else None, may_save=may_save)
     return training.scores
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import multiprocessing
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from o3f.data import end_episode, make_buffer
 from o3f.data.rows import allocate_rows
 from o3f.envs import episode_seed
 from o3f.errors import ActionError, ConfigError
+from o3f.runs.counters import Counters
 from o3f.training import build
 from o3f.training.checks import check_online
 from tests.faults.test_config import assert_refused
@@ -53,7 +55,7 @@ def test_a_run_counts_steps_and_updates_as_with_one_environment(place: Path, see
     for worker, (_, _, value) in enumerate(returns):
         rewards = [float(step.transition["next", "reward"]) for step in seen[worker::2][:50]]
         assert value == pytest.approx(sum(rewards))
-    assert part(first, "state") == {"step": 120, "episode": 2, "saved": 120, "starts": 1}
+    assert part(first, "state") == asdict(Counters(step=120, episode=2, saved=120, starts=1))
     starts = {tuple(seen[index].transition["observation"][0].tolist()) for index in (0, 1, 100, 101)}
     assert len(starts) == 4  # episodes all differ
 
@@ -63,7 +65,7 @@ def test_a_stopped_run_goes_on_from_a_checkpoint_with_other_episodes(place: Path
     run_stopped(Workers, "_next", 26, *TWO, "online.checkpoint_every=20")
     folder = Path("runs/default/Reacher-v5-sac-noise/seed0")
     saved = part(folder, "state")
-    assert saved == {"step": 40, "episode": 0, "saved": 40, "starts": 1}
+    assert saved == asdict(Counters(step=40, saved=40, starts=1))
     kept, first = part(folder, "buffer")["rows"], seen[0]
     seen.clear()
     run("finetune", *TWO, "online.checkpoint_every=20")

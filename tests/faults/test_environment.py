@@ -21,6 +21,7 @@ from o3f.envs import EnvConfig, episode_seed, flat_observation, make_env, make_g
 from o3f.errors import ActionError, EnvironmentFailure, EvaluationError
 from o3f.evaluation.episodes import evaluate
 from o3f.evaluation.video import record_video
+from o3f.runs.counters import Counters
 from o3f.training import reporting
 from recipes import evaluate as evaluate_recipe
 from recipes import finetune
@@ -61,7 +62,7 @@ def _fresh_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def faulty(max_failures: int | None = 3, counters: dict[str, int] | None = None, **kwargs: Any) -> Any:
+def faulty(max_failures: int | None = 3, counters: Counters | None = None, **kwargs: Any) -> Any:
     return make_gym_env(EnvConfig(FAULTY, kwargs=kwargs), seed=0, max_failures=max_failures, counters=counters)
 
 
@@ -77,7 +78,7 @@ FAILURES = {
 
 def assert_cut(how: str) -> None:
     """The third step is no transition: NaN, truncated, at the last observation; then a new environment."""
-    counters: dict[str, int] = {}
+    counters = Counters()
     env = faulty(how=how, counters=counters)
     first = env.unwrapped
     env.reset()
@@ -90,7 +91,7 @@ def assert_cut(how: str) -> None:
     assert observation.tolist() == good[1][0].tolist()
     assert np.isnan(reward)
     assert (terminated, truncated) == (False, True)
-    assert counters == {"failures": 1, "failures_in_a_row": 1}
+    assert counters == Counters(failures=1, failures_in_a_row=1)
     observation, _ = env.reset()
     assert env.unwrapped is not first
     assert observation[0] == 0.0
@@ -133,33 +134,33 @@ def test_f29_failures_in_a_row_end_the_run() -> None:
 
 @pytest.mark.filterwarnings("ignore:The environment failed")
 def test_f29_an_episode_that_ends_by_itself_starts_the_count_anew() -> None:
-    counters = {"failures": 7, "failures_in_a_row": 2}
+    counters = Counters(failures=7, failures_in_a_row=2)
     env = faulty(share=0.5, counters=counters)
     seen = []
     for episode in range(12):
         env.reset()
         fails = np.random.default_rng(episode_seed(0, episode)).random() < 0.5
-        if fails and counters["failures_in_a_row"] == 2:
-            counters["failures_in_a_row"] = 0
-        before = counters["failures_in_a_row"]
+        if fails and counters.failures_in_a_row == 2:
+            counters.failures_in_a_row = 0
+        before = counters.failures_in_a_row
         truncated = terminated = False
         while not (truncated or terminated):
             _, _, terminated, truncated, _ = env.step(ACTION)
         seen.append(truncated)
         assert truncated == fails
-        assert counters["failures_in_a_row"] == (before + 1 if fails else 0)
-    assert counters["failures"] == 7 + sum(seen)
+        assert counters.failures_in_a_row == (before + 1 if fails else 0)
+    assert counters.failures == 7 + sum(seen)
     assert 0 < sum(seen) < 12
 
 
 def test_f29_a_reset_is_tried_again_with_the_same_seed() -> None:
-    counters: dict[str, int] = {}
+    counters = Counters()
     env = faulty(how="reset", at=2, counters=counters)
     with pytest.warns(RuntimeWarning, match=rf"failed in reset\(seed={episode_seed(0, 2)}\).*the simulator is gone"):
         starts = [float(env.reset()[0][1]) for _ in range(4)]
     expected = [np.float32(np.random.default_rng(episode_seed(0, episode)).random()) for episode in range(4)]
     assert starts == expected
-    assert (counters, Faulty.made) == ({}, 2)
+    assert (counters, Faulty.made) == (Counters(), 2)
     broken = faulty(how="reset", at=0)
     with pytest.warns(RuntimeWarning, match="in reset"), pytest.raises(EnvironmentFailure, match="3 in a row"):
         broken.reset()

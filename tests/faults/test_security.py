@@ -24,6 +24,7 @@ from o3f.adapters import load_agent
 from o3f.collection.behaviours import GaussianMLP
 from o3f.errors import CheckpointError, ConfigError
 from o3f.runs.checkpoint import checkpoints, load_component, load_latest, save
+from o3f.runs.counters import Counters
 from o3f.runs.files import sha256
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import read_settings
@@ -208,7 +209,7 @@ def test_f48_an_agent_in_an_npz_file_is_never_unpickled(tmp_path: Path) -> None:
 
 
 def test_f48_archives_hold_no_pickle(tmp_path):
-    file = save(tmp_path, 3, {"net": torch.nn.Linear(2, 2), "counters": {"a": 1}})
+    file = save(tmp_path, 3, {"net": torch.nn.Linear(2, 2), "counters": Counters(step=1)})
     with zipfile.ZipFile(file) as archive:
         assert {Path(name).suffix for name in archive.namelist()} == {".json", ".tdz"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from o3f.data.rows import allocate_rows
 from o3f.envs import EnvConfig, episode_seed
 from o3f.errors import CheckpointError, ConfigError
 from o3f.evaluation.episodes import evaluate
+from o3f.runs.counters import Counters
 from o3f.training import build
 from o3f.training.exploration import make_actor
 from tests.support import recipe_runs as runs
@@ -147,7 +149,7 @@ def test_finetuning_is_act_store_update(arm: list[str], pretrained: str) -> None
     assert len(expected["action"]) == stored["written"] == 60
     assert expected["action"].abs().max() <= 1.0
     assert same(part(folder, "learner"), plain.learner.state_dict())
-    assert part(folder, "state") == {"step": 60, "episode": 1, "saved": 60}
+    assert part(folder, "state") == asdict(Counters(step=60, episode=1, saved=60))
     assert rows(folder, "rollout/return") == [(50, "rollout/return", plain.returns[0])]
     assert rows(folder, "eval/return")[-1] == (60, "eval/return", raw_return(plain.learner))
     assert [step for step, *_ in rows(folder, "eval/return")] == [0, 30, 60]

@@ -11,6 +11,7 @@ from tensordict import TensorDict
 
 from o3f.errors import CheckpointError
 from o3f.runs.checkpoint import checkpoints, load_component, load_latest, save
+from o3f.runs.counters import Counters
 from o3f.runs.stateful import StateOf
 from tests.support.boxes import Box, steps_in
 
@@ -32,13 +33,13 @@ def test_everything_comes_back_exactly(tmp_path):
     save(
         tmp_path,
         7,
-        {"state": StateOf(lambda: state, received.update), "counters": {"episode": 4}},
+        {"state": StateOf(lambda: state, received.update), "counters": Counters(step=7, episode=4)},
         {"env": "a"},
     )
-    counters = {"episode": 0, "stale": 1}
+    counters = Counters(failures=1)
     metadata = load_latest(tmp_path, {"state": StateOf(dict, received.update), "counters": counters})
     assert metadata == {"env": "a", "step": 7}
-    assert counters == {"episode": 4}
+    assert counters == Counters(step=7, episode=4)
     assert list(received) == list(state)
     for key in ("float32", "scalar", "empty", "flags"):
         assert received[key].dtype == state[key].dtype
@@ -49,16 +50,16 @@ def test_everything_comes_back_exactly(tmp_path):
 
 
 def train(net, optimiser, counters, steps):
-    while counters["step"] < steps:
+    while counters.step < steps:
         optimiser.zero_grad()
         net(torch.randn(8, 4) * np.random.rand() + random.random()).square().mean().backward()  # noqa: NPY002
         optimiser.step()
-        counters["step"] += 1
+        counters.step += 1
 
 
 def agent():
     net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
-    return net, torch.optim.Adam(net.parameters(), lr=1e-2), {"step": 0}
+    return net, torch.optim.Adam(net.parameters(), lr=1e-2), Counters()
 
 
 def test_a_resumed_run_ends_bit_equal(tmp_path):
@@ -69,7 +70,7 @@ def test_a_resumed_run_ends_bit_equal(tmp_path):
 
     other, other_optimiser, other_counters = agent()  # draws initial weights: the streams are elsewhere now
     load_latest(tmp_path, {"net": other, "optimiser": other_optimiser, "counters": other_counters})
-    assert other_counters == {"step": 20}
+    assert other_counters == Counters(step=20)
     train(other, other_optimiser, other_counters, 40)
     for ours, theirs in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from o3f.errors import CheckpointError, ConfigError
 from o3f.runs import folder as runs
 from o3f.runs.checkpoint import save
+from o3f.runs.counters import Counters
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import config_difference, run_path
 
@@ -108,7 +109,7 @@ def test_resume_must_and_never(config):
         RunFolder.open({**config, "resume": "must"})
     assert not run_path(config).exists()
     with RunFolder.open({**config, "resume": "never"}) as run:
-        save(run.checkpoints, 5, {"counters": {"step": 5}})
+        save(run.checkpoints, 5, {"counters": Counters(step=5)})
     with pytest.raises(ConfigError, match=r"resume=never, but .* holds a run"):
         RunFolder.open({**config, "resume": "never"})
     RunFolder.open({**config, "resume": "must"}).close()

@@ -9,20 +9,23 @@ from torchrl.collectors import Collector
 from torchrl.data import ReplayBuffer
 from torchrl.envs import InitTracker, TransformedEnv
 
-from o3f.collection.steps import Collection, Episode, Settings, State, Step, has_failed
+from o3f.collection.steps import Collection, Episode, Settings, Step, has_failed
 from o3f.envs import make_env
+from o3f.runs.counters import Counters
 
 
 class Single(Collection):
     """One environment in this process; arguments as :func:`make_collection`."""
 
-    def __init__(self, settings: Settings, actor: TensorDictModuleBase, state: State, buffer: ReplayBuffer) -> None:
+    def __init__(
+        self, settings: Settings, actor: TensorDictModuleBase, counters: Counters, buffer: ReplayBuffer
+    ) -> None:
         env = make_env(
             settings.env,
             seed=settings.seed,
-            first_episode=state["episode"],
+            first_episode=counters.episode,
             max_failures=settings.max_failures,
-            counters=state,
+            counters=counters,
         )
         if "is_init" in actor.in_keys:
             env = TransformedEnv(env, InitTracker())
@@ -30,8 +33,8 @@ class Single(Collection):
             env,
             actor,
             frames_per_batch=1,
-            total_frames=settings.steps - state["step"],
-            init_random_frames=max(0, settings.random_steps - state["step"]),
+            total_frames=settings.steps - counters.step,
+            init_random_frames=max(0, settings.random_steps - counters.step),
             policy_device=settings.device,
             env_device="cpu",
             storing_device="cpu",

@@ -15,8 +15,6 @@ from torchrl.data import ReplayBuffer
 from o3f.data import end_episode, store_returns
 from o3f.envs import EnvConfig
 
-State = dict[str, int]
-
 
 @dataclass(frozen=True)
 class Settings:

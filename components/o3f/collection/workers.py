@@ -13,10 +13,11 @@ from torchrl.data import ReplayBuffer
 from o3f.cli.signals import StopSignals
 from o3f.collection.local_workers import LocalWorkers
 from o3f.collection.ray_workers import RayWorkers
-from o3f.collection.steps import Collection, Episode, Settings, State, Step, has_failed
+from o3f.collection.steps import Collection, Episode, Settings, Step, has_failed
 from o3f.collection.worker_env import WorkersLost
 from o3f.envs import check_interface, episode_seed, make_raw_env
 from o3f.errors import EnvironmentFailure
+from o3f.runs.counters import Counters
 
 
 class Workers(Collection):
@@ -31,29 +32,31 @@ class Workers(Collection):
         ActionError: while iterating, as the environment raises it.
     """
 
-    def __init__(self, settings: Settings, actor: TensorDictModuleBase, state: State, buffer: ReplayBuffer) -> None:
+    def __init__(
+        self, settings: Settings, actor: TensorDictModuleBase, counters: Counters, buffer: ReplayBuffer
+    ) -> None:
         with contextlib.closing(make_raw_env(settings.env)) as probe:
             check_interface(probe, episode_seed(settings.seed, 0))
-        self._settings, self._actor, self._state, self._buffer = settings, actor, state, buffer
+        self._settings, self._actor, self._counters, self._buffer = settings, actor, counters, buffer
         self._workers: LocalWorkers | RayWorkers | None = None
         self._losses = 0  # in a row
         self._begin()
 
     def _begin(self) -> None:
-        self._state["starts"] = self._state.get("starts", 0) + 1
+        self._counters.starts += 1
         self._episodes = [Episode() for _ in range(self._settings.num_workers)]
         self._sound: set[int] = set()
 
     def __iter__(self) -> Iterator[Step]:
         total, workers = self._settings.steps, self._settings.num_workers
-        while self._state["step"] < total:
+        while self._counters.step < total:
             for worker, transition in enumerate(self._next().unbind(0)):
                 self._count(worker, transition)
                 last, failed = worker == workers - 1, has_failed(transition)
                 yield Step(self._episodes[worker], transition, may_save=last, failed=failed)
                 if bool(transition["next", "done"]):
                     self._episodes[worker] = Episode()
-                if self._state["step"] >= total:
+                if self._counters.step >= total:
                     return
 
     def _next(self) -> TensorDictBase:
@@ -61,16 +64,16 @@ class Workers(Collection):
             try:
                 if self._workers is None:
                     start = LocalWorkers if self._settings.kind == "multi_sync" else RayWorkers
-                    self._workers = start(self._settings, self._actor, self._state["starts"], self._state["step"])
+                    self._workers = start(self._settings, self._actor, self._counters.starts, self._counters.step)
                 return self._workers.next()
             except WorkersLost as error:
                 self.close()
-                StopSignals.check_all(self._state["step"], self._state["saved"])  # the signal was for all processes
+                StopSignals.check_all(self._counters.step, self._counters.saved)  # the signal was for all processes
                 self._begin_anew(error)
 
     def _count(self, worker: int, transition: TensorDictBase) -> None:
         if has_failed(transition):
-            self._state["failures"] = self._state.get("failures", 0) + 1
+            self._counters.failures += 1
         elif bool(transition["next", "done"]):
             self._sound.add(worker)
             if len(self._sound) == self._settings.num_workers:
@@ -79,7 +82,7 @@ class Workers(Collection):
     def _begin_anew(self, error: WorkersLost) -> None:
         self._losses += 1
         limit = self._settings.max_failures
-        what = f"The processes of the environments are lost after step {self._state['step']}: {error}"
+        what = f"The processes of the environments are lost after step {self._counters.step}: {error}"
         if self._losses >= limit:
             raise EnvironmentFailure(
                 f"{what}\nThat was time {self._losses} in a row. Repair what ends them (memory, the environment; what"

@@ -7,7 +7,7 @@ import difflib
 import importlib.util
 import traceback
 import warnings
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from o3f.envs.flat_observation import FlatObservation
 from o3f.envs.restarts import Restarting
 from o3f.envs.seeds import SeededResets, episode_seed
 from o3f.envs.wrappers import Env, FrameSkip, GoalRadius, ResetOptions, RuledReward, Sound, UnitActions, staying
+from o3f.runs.counters import Counters
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def make_gym_env(
     first_episode: int = 0,
     reward: RewardRule | None = None,
     max_failures: int | None = None,
-    counters: MutableMapping[str, int] | None = None,
+    counters: Counters | None = None,
 ) -> Env:
     """A Gymnasium environment with flat float32 observations, actions in [-1, 1] and seeded episodes.
 
@@ -139,7 +140,7 @@ def make_env(
     first_episode: int = 0,
     reward: RewardRule | None = None,
     max_failures: int | None = None,
-    counters: MutableMapping[str, int] | None = None,
+    counters: Counters | None = None,
     device: str = "cpu",
 ) -> EnvBase:
     """A TorchRL environment for a ``Collector``; arguments and errors as :func:`make_gym_env`.

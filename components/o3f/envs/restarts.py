@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import traceback
 import warnings
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from o3f.envs.wrappers import Env, Reset, Step, Wrapper
 from o3f.errors import ActionError, EnvironmentFailure
+from o3f.runs.counters import Counters
 
 
 class Restarting(Wrapper):
@@ -32,11 +33,11 @@ class Restarting(Wrapper):
         EnvironmentFailure: in ``step`` and ``reset``, at the ``limit``-th failure in a row.
     """
 
-    def __init__(self, make: Callable[[], Env], limit: int, counters: MutableMapping[str, int] | None = None) -> None:
+    def __init__(self, make: Callable[[], Env], limit: int, counters: Counters | None = None) -> None:
         super().__init__(make())
         self.make = make
         self.limit = limit
-        self.counters = {} if counters is None else counters
+        self.counters = counters or Counters()
         self._observation: Any = None
         self._steps = 0
         self._broken = False
@@ -49,16 +50,16 @@ class Restarting(Wrapper):
             raise
         except Exception as error:
             self._broken = True
-            for name in ("failures", "failures_in_a_row"):
-                self.counters[name] = self.counters.get(name, 0) + 1
+            self.counters.failures += 1
+            self.counters.failures_in_a_row += 1
             where = f"in step {self._steps + 1} of its episode, after action {np.array2string(np.asarray(action))}"
             what_now = "This step is not stored and its episode counts as truncated; the next one is played"
-            self._tell(error, where, self.counters["failures_in_a_row"], what_now)
+            self._tell(error, where, self.counters.failures_in_a_row, what_now)
             return self._observation, float("nan"), False, True, {}
         self._observation = result[0]
         self._steps += 1
-        if (result[2] or result[3]) and self.counters.get("failures_in_a_row"):
-            self.counters["failures_in_a_row"] = 0
+        if result[2] or result[3]:
+            self.counters.failures_in_a_row = 0
         return result
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Reset:

@@ -22,7 +22,7 @@ import os
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from torchrl.checkpoint import CheckpointError as UnreadableError
 from o3f.errors import CheckpointError, first_lines
 from o3f.runs.archives import verified_manifest
 from o3f.runs.files import publish, sha256, write_text
-from o3f.runs.stateful import Stateful, as_stateful
+from o3f.runs.stateful import Stateful
 
 FOLDERS = {"latest": "checkpoints", "best": "best"}
 """Of a run folder: the newest checkpoints, and the one of fine-tuning's best evaluation."""
@@ -50,7 +50,7 @@ def checkpoints(directory: str | Path) -> list[Path]:
 def save(
     directory: str | Path,
     step: int,
-    components: Mapping[str, Stateful | MutableMapping[str, Any]],
+    components: Mapping[str, Stateful],
     metadata: Mapping[str, Any] | None = None,
     *,
     keep: int = 2,
@@ -63,7 +63,7 @@ def save(
     Args:
         directory: created if missing; one process at a time may save into it.
         step: the step the state belongs to; saving a step again replaces it.
-        components: objects with ``state_dict`` and ``load_state_dict``, or plain dicts of counters.
+        components: objects with ``state_dict`` and ``load_state_dict``.
         metadata: JSON-compatible facts, returned by :func:`load_latest` together with ``step``.
         keep: how many to keep, at least 1.
 
@@ -104,9 +104,7 @@ def _write(coordinator: Checkpoint, staged: Path, metadata: dict[str, Any]) -> N
         raise
 
 
-def load_latest(
-    directory: str | Path, components: Mapping[str, Stateful | MutableMapping[str, Any]]
-) -> dict[str, Any] | None:
+def load_latest(directory: str | Path, components: Mapping[str, Stateful]) -> dict[str, Any] | None:
     """Restore ``components`` and the global random state from the newest good checkpoint.
 
     The file is verified and read completely before anything changes; if a component refuses its state, all of
@@ -123,7 +121,7 @@ def load_latest(
     if newest is None:
         return None
     metadata, states = newest
-    live = {name: as_stateful(value) for name, value in components.items()} | {_RNG: GlobalRNGState()}
+    live = {**components, _RNG: GlobalRNGState()}
     before = {name: copy.deepcopy(component.state_dict()) for name, component in live.items()}
     for name, component in live.items():
         try:
@@ -214,7 +212,7 @@ def _coordinator(components: Mapping[str, Any]) -> Checkpoint:
     coordinator = Checkpoint(format="archive", strict="error")
     for name, component in components.items():
         adapter = StateDictCheckpointAdapter(payload_format="archive")
-        coordinator.register(name, as_stateful(component), adapter=adapter)
+        coordinator.register(name, component, adapter=adapter)
     return coordinator
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,7 +38,7 @@ FAILED_SAVES = 3
 _SAVED = ".saved"  # tells lost checkpoints from none so far, wherever the folder of checkpoints is
 _FILES = ("config.yaml", "env.json", "done.json", "metrics.csv", "timing.csv", ".owner")
 
-Components = Mapping[str, Stateful | MutableMapping[str, Any]]
+Components = Mapping[str, Stateful]
 
 
 class RunFolder:

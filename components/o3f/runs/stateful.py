@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,22 +43,3 @@ class StateOf:
     def load_state_dict(self, state_dict: Any) -> None:
         """Pass the state to the setter."""
         self.set(state_dict)
-
-
-def as_stateful(component: Stateful | MutableMapping[str, Any]) -> Stateful:
-    """Return ``component`` itself, or the face of a :class:`Stateful` for a plain dict (of counters, say).
-
-    Examples:
-        >>> counters = {"step": 3}
-        >>> as_stateful(counters).load_state_dict({"step": 5})
-        >>> counters
-        {'step': 5}
-    """
-    if not isinstance(component, dict):
-        return component  # type: ignore[return-value]
-
-    def replace(state: Mapping[str, Any]) -> None:
-        component.clear()
-        component.update(state)
-
-    return StateOf(lambda: dict(component), replace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -15,6 +15,7 @@ from o3f.algorithms import Learner
 from o3f.cli.progress import Progress, Stopwatch
 from o3f.cli.signals import StopSignals
 from o3f.data import BalancedSampler, RewardRule
+from o3f.runs.counters import Counters
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import plain
 from o3f.runs.logger import RunLogger
@@ -38,7 +39,7 @@ class Training:
         learner: what is trained.
         buffer: what it is trained on; the guard looks at its rewards.
         rule: the rewards that the learner sees.
-        state: ``step`` and ``saved`` (the step of the newest checkpoint), and what else counts for the caller.
+        counters: ``step`` and ``saved`` are counted here.
         components: beside the learner, what a checkpoint holds.
         best: keeps the agent of the best evaluation; with it the agent is evaluated before the first step, too.
 
@@ -54,14 +55,14 @@ class Training:
         learner: Learner,
         buffer: ReplayBuffer,
         rule: RewardRule,
-        state: dict[str, int],
-        components: Mapping[str, Stateful | MutableMapping[str, Any]] | None = None,
+        counters: Counters,
+        components: Mapping[str, Stateful] | None = None,
         best: BestAgent | None = None,
     ) -> None:
         self.scores: dict[str, Any] = {}
         self._config, self._settings, self._phase = config, config[phase], phase
         self._run, self._learner, self._buffer, self._rule = run, learner, buffer, rule
-        self._state, self._best = state, best
+        self._counters, self._best = counters, best
         self._components = {"learner": learner, **(components or {}), **({"best": best} if best else {})}
         self._resumed = False
         self._metrics: dict[str, Any] = {}
@@ -69,7 +70,7 @@ class Training:
     @property
     def step(self) -> int:
         """The step at hand, or the last one done."""
-        return self._state["step"]
+        return self._counters.step
 
     @property
     def steps_left(self) -> int:
@@ -79,7 +80,7 @@ class Training:
     def resume(self) -> bool:
         """Restore the newest good checkpoint; False if there is none."""
         self._resumed = self._run.load(self._components)
-        self._state["step"] = self._state["saved"] = self._run.saved
+        self._counters.step = self._counters.saved = self._run.saved
         if self._resumed:
             print(f"{self._run.path} goes on from step {self.step}")
         elif (self._run.path / "metrics.csv").exists():
@@ -112,7 +113,7 @@ class Training:
 
     def next_step(self) -> int:
         """Begin a step, and return its number: 1 is the first one of the run."""
-        self._state["step"] += 1
+        self._counters.step += 1
         self._metrics = {}
         return self.step
 
@@ -145,7 +146,7 @@ class Training:
                 self._evaluate()
         if ended:
             self.logger.log(step, ended)
-        overdue = step - self._state["saved"] >= self._settings.checkpoint_every or self._stop.received is not None
+        overdue = step - self._counters.saved >= self._settings.checkpoint_every or self._stop.received is not None
         if last or (may_save and overdue):
             self._save(last)
         self._stop.check(step, self._run.saved)
@@ -170,7 +171,7 @@ class Training:
             self._best.update(step, self.scores, learner)
 
     def _save(self, last: bool) -> None:
-        self._state["saved"] = self.step
+        self._counters.saved = self.step
         self.logger.flush()
         self._guard.keep()
         self._run.save(self.step, self._components, last=last)

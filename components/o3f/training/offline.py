@@ -15,6 +15,7 @@ from o3f.algorithms import Learner, learner_type
 from o3f.envs.seeds import seed_streams
 from o3f.errors import ConfigError, O3FError, first_lines, require
 from o3f.runs.checkpoint import load_component
+from o3f.runs.counters import Counters
 from o3f.runs.files import read_json
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import (
@@ -230,7 +231,7 @@ def _train(config: DictConfig, run: RunFolder) -> dict[str, Any]:
     buffer, rule, facts = build.buffer(config, folder=run.path / "storage")
     run.record_environment(**facts)
     seed_streams(config.seed)
-    training = Training(config, "offline", run, learner, buffer, rule, state={"step": 0, "saved": 0})
+    training = Training(config, "offline", run, learner, buffer, rule, Counters())
     if not training.resume():
         learner.prepare(buffer[:])
     with training:
