@@ -23,7 +23,7 @@ from o3f.algorithms import Learner
 from o3f.data.rewards import far_rewards
 from o3f.errors import DivergenceError
 from o3f.runs.checkpoint import load_component, save
-from o3f.runs.stateful import StateOf
+from o3f.runs.stateful import Stateful, StateOf
 
 EVERY = 10
 """Updates between two readings of the counts; so many are kept to be written down."""
@@ -157,7 +157,7 @@ class Guard:
             "batches": {str(number): batch.to_dict() for number, batch in enumerate(before[-1].batches)},
             "streams": before[-1].streams,
         }
-        parts = {"update": StateOf(lambda: update, update.update), "learner": self.learner}
+        parts: dict[str, Stateful] = {"update": StateOf(lambda: update, update.update), "learner": self.learner}
         try:
             save(self.folder, step, parts, keep=DUMPS)
         except OSError as error:
