@@ -261,18 +261,22 @@ def test_f40_the_divergence_of_an_encoder_at_large_scales(scale: float) -> None:
 def test_the_best_agent_is_kept_and_worse_ones_are_told(tmp_path: Path) -> None:
     learner, guard = make(tmp_path)
     best = BestAgent(tmp_path / "best", patience=2)
-    kept = {}
+    kept, gains = {}, []
     for step, score in enumerate((5.0, 7.0, 4.0, 5.0, 7.0, 4.0)):
         update(learner, guard, bad=False)
         kept[step] = weights(learner)
-        best.update(step, {"score": score, "return": -score}, learner)
-    assert best.state_dict() == {"first": 5.0, "best": 7.0, "below": 1}
+        gains.append(best.update(step, {"score": score, "return": -score}, learner))
+    assert gains[:3] == [{}, {"gain": 2.0}, {"gain": 0.5}]
+    assert best.state_dict() == {"first": 5.0, "best": 7.0, "below": 1, "later": [7.0, 4.0, 5.0, 7.0, 4.0]}
     resumed = BestAgent(tmp_path / "best", patience=2)
     resumed.load_state_dict(best.state_dict())
     best = resumed
-    best.update(6, {}, learner)  # a failed evaluation says nothing
+    assert best.update(6, {}, learner) == {}  # a failed evaluation says nothing
     with pytest.warns(UserWarning, match=r"Step 7: the last 2 evaluations are below .* \(5.0\); the best one was 7.0"):
-        best.update(7, {"score": 3.0}, learner)
+        assert best.update(7, {"score": 3.0}, learner) == {"gain": 0.0}
+    del (older := best.state_dict())["later"]
+    best.load_state_dict(older)
+    assert best.update(8, {"score": 3.0}, learner) == {}  # the scores before are not known
     twin, _ = make(tmp_path)
     twin.load_state_dict(load_component(tmp_path / "best", "learner"))
     assert all(torch.equal(p, q) for p, q in zip(kept[1], weights(twin), strict=True))

@@ -17,7 +17,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from o3f.runs import logger as logging
-from o3f.runs.logger import RunLogger
+from o3f.runs.logger import RunLogger, read_csv
 from o3f.runs.tags import TAGS
 
 SETTINGS: dict[str, Any] = {
@@ -83,6 +83,23 @@ def test_what_differs_comes_first(tmp_path: Path) -> None:
     assert [info.name for info in experiment.hparam_infos if info.differs] == ["algorithm.expectile"]
     assert experiment.hparam_infos[0].name == "algorithm.expectile"
     assert [info.name.tag for info in experiment.metric_infos] == ["eval/return", "eval/score"]
+
+
+def test_offline_steps_have_charts_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, "online", 0, 10.0)
+    with RunLogger(tmp_path / "sweep/offline/seed0", settings=SETTINGS, prefix="offline/") as logger:
+        logger.log(20_000, {"eval/score": 9.0})
+    provider = backend(tmp_path).tb_context.data_provider
+    listed = provider.list_scalars(context.RequestContext(), experiment_id="", plugin_name="scalars")
+    assert set(listed["sweep/online/seed0"]) == {"eval/score", "eval/return"}
+    assert set(listed["sweep/offline/seed0"]) == {"offline/eval/score"}
+    assert listed["sweep/offline/seed0"]["offline/eval/score"].description == f"{TAGS['eval/score'].text} [1]"
+    assert read_csv(tmp_path / "sweep/offline/seed0/metrics.csv") == [(20_000, "eval/score", 9.0)]
+    (event,) = EventAccumulator(str(tmp_path / "sweep/offline/seed0")).Reload().Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert {category.title.split("/")[0] for category in layout.category} == {"offline"}
+    lines = [list(chart.multiline.tag) for category in layout.category for chart in category.chart]
+    assert ["^offline/eval/score$", "^offline/eval_optimistic/score$"] in lines
 
 
 def test_seeds_of_other_settings_are_another_row(tmp_path: Path) -> None:

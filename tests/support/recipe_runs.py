@@ -130,7 +130,10 @@ def assert_same_run(left: Path, right: Path) -> None:
 
 def assert_each_step_once(folder: Path) -> None:
     """TensorBoard shows exactly the rows of ``metrics.csv``, and of the wall-clock figures each step once."""
+    prefix = "offline/" if folder.parent.name.endswith("-offline") else ""
     shown = tensorboard(folder)
+    assert all(tag.startswith("offline/") == bool(prefix) for tag in shown)
+    shown = {tag.removeprefix(prefix): values for tag, values in shown.items()}
     for tag in {tag for _, tag, _ in rows(folder)}:
         expected = [(step, torch.tensor(value).item()) for step, _, value in rows(folder, tag)]
         steps = [step for step, _ in expected]

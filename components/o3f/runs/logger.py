@@ -43,6 +43,8 @@ class RunLogger:
             fresh start, drops all rows.
         settings: the resolved configuration, nested, which TensorBoard shows as text and in its tab HParams, where
             runs that differ in the seed alone are one row; None shows none.
+        prefix: in TensorBoard before each tag, so that offline gradient steps and online agent steps do not share an
+            axis; the CSV files have the tags alone.
 
     Examples:
         >>> import tempfile
@@ -54,7 +56,12 @@ class RunLogger:
     """
 
     def __init__(
-        self, folder: str | Path, resume_step: int | None = None, *, settings: Mapping[str, Any] | None = None
+        self,
+        folder: str | Path,
+        resume_step: int | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        prefix: str = "",
     ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +71,7 @@ class RunLogger:
         self._metrics = AppendFile(self.folder / "metrics.csv")
         self._timing = AppendFile(self.folder / "timing.csv")
         self._events = AppendFile(_new_event_file(self.folder))
-        self._encoder = Encoder()
+        self._encoder = Encoder(prefix)
         self._events.add(self._encoder.start(self.folder, settings or {}))
         self._events.add(b"".join(self._encoder.rows(rows) for rows in kept))
         self._write()

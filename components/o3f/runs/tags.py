@@ -38,6 +38,9 @@ TAGS = {
     "eval/return": Tag("mean undiscounted raw return of the plain policy, on the same episodes each time", "reward"),
     "eval/length": Tag("mean length of those episodes", "agent steps"),
     "eval/success": Tag("share of those episodes that reached the goal; where the environment tells", "1"),
+    "eval/gain": Tag(
+        "mean of eval/score (eval/return, where there is none) since fine-tuning began, minus that before", "1", _ONLINE
+    ),
     "eval_optimistic/score": Tag("eval/score of the critics' choice around the policy's action", "1", _CHOICE),
     "eval_optimistic/return": Tag("eval/return of that choice, on the same episodes", "reward", _CHOICE),
     "eval_optimistic/length": Tag("mean length of its episodes", "agent steps", _CHOICE),

@@ -55,9 +55,14 @@ LAYOUT = {
 
 
 class Encoder:
-    """Records of one event file, in order."""
+    """Records of one event file, in order.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: before each tag, for runs whose steps are other ones: a chart has one axis.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._described: set[str] = set()
 
     def start(self, folder: Path, settings: Mapping[str, Any]) -> bytes:
@@ -70,7 +75,7 @@ class Encoder:
             settings: the configuration, nested; empty: none is shown.
         """
         shown = [_text("config", OmegaConf.to_yaml(OmegaConf.create(dict(settings)))), _hparams(folder, settings)]
-        summaries = [*(shown if settings else []), _layout()]
+        summaries = [*(shown if settings else []), _layout(self._prefix)]
         return _records(
             [
                 Event(wall_time=time.time(), file_version="brain.Event:2"),
@@ -102,15 +107,16 @@ class Encoder:
         return _records([Event(wall_time=time.time(), summary=Summary(value=[value]))])
 
     def _value(self, tag: str, value: float) -> Any:
+        shown = self._prefix + tag
         if tag in self._described or tag not in TAGS:
-            return Summary.Value(tag=tag, simple_value=value)
+            return Summary.Value(tag=shown, simple_value=value)
         self._described.add(tag)  # TensorBoard keeps the first
         said = SummaryMetadata(
             summary_description=f"{TAGS[tag].text} [{TAGS[tag].unit}]",
             plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
             data_class=DataClass.DATA_CLASS_SCALAR,  # or TensorBoard's data server drops the description
         )
-        return Summary.Value(tag=tag, simple_value=value, metadata=said)
+        return Summary.Value(tag=shown, simple_value=value, metadata=said)
 
 
 def hyperparameters(settings: Mapping[str, Any]) -> dict[str, bool | float | str]:
@@ -133,9 +139,11 @@ def _hparams(folder: Path, settings: Mapping[str, Any]) -> Any:
     return hparams_pb(values, trial_id=group)  # pyright: ignore[reportArgumentType]
 
 
-def _layout() -> Any:
+def _layout(prefix: str) -> Any:
     charts = {
-        heading: {title: ["Multiline", [f"^{tag}$" for tag in tags]] for title, tags in group.items()}
+        f"{prefix}{heading}": {
+            title: ["Multiline", [f"^{prefix}{tag}$" for tag in tags]] for title, tags in group.items()
+        }
         for heading, group in LAYOUT.items()
     }
     return custom_scalars(charts)  # type: ignore[no-untyped-call]

@@ -96,7 +96,9 @@ class Training:
         with ExitStack() as stack:
             # First: from the moment that there is something in the folder, a signal ends the run in order.
             self._stop = stack.enter_context(StopSignals())
-            self.logger = stack.enter_context(RunLogger(self._run.path, done or None, settings=plain(config)))
+            prefix = "offline/" if self._phase == "offline" else ""
+            logger = RunLogger(self._run.path, done or None, settings=plain(config), prefix=prefix)
+            self.logger = stack.enter_context(logger)
             self._progress = stack.enter_context(Progress(title, self._settings.steps, done, config.progress))
             if self._best and not self._resumed:
                 self._evaluate()
@@ -168,7 +170,8 @@ class Training:
         step, learner = self.step, self._learner
         self.scores = evaluate_and_log(self.logger, self._progress, step, learner, self._config, self._rule)
         if self._best:
-            self._best.update(step, self.scores, learner)
+            compared = self._best.update(step, self.scores, learner)
+            self.logger.log(step, {f"eval/{name}": value for name, value in compared.items()})
 
     def _save(self, last: bool) -> None:
         self._counters.saved = self.step
