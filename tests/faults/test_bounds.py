@@ -28,6 +28,7 @@ from o3f.modules import (
     latent_actor,
     latent_decoder,
 )
+from o3f.modules.acting import action_bounds
 from o3f.objectives import CQLLoss
 from o3f.objectives.best_of_n import DistillationLoss
 
@@ -137,3 +138,13 @@ def test_f70_an_export_of_candidates_beyond_the_agents_units_is_refused() -> Non
     interface = export.Interface(layout, *[torch.ones(2).numpy()] * 4)
     with pytest.raises(ConfigError, match=r"found candidates from .-2.0, -1.0. to .1.0, 3.0., expected .*-1, 1"):
         export.OptimisticProgram(export.plain_policy(policy), interface, actor)
+
+
+def test_f70_bounds_that_differ_between_the_rows_of_a_batch_are_refused() -> None:
+    equal = Bounded(torch.tensor([-2.0, -1.0]), torch.tensor([2.0, 1.0]), (2,)).expand(3, 2)
+    bounds = action_bounds(Composite({"action": equal}, shape=(3,)), "action")
+    assert bounds is not None
+    assert bounds["low"].tolist() == [-2.0, -1.0]
+    uneven = Bounded(torch.tensor([[-1.0, -1.0], [-2.0, -1.0]]), torch.ones(2, 2), (2, 2))
+    with pytest.raises(ValueError, match=r"The bounds of 'action' differ between the rows of the batch \[2\]"):
+        action_bounds(Composite({"action": uneven}, shape=(2,)), "action")
