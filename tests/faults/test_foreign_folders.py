@@ -187,10 +187,10 @@ def test_f91_a_refusal_before_the_first_step_leaves_no_folder(
 
 def test_f91_what_was_there_or_holds_work_stays(config: dict[str, Any]) -> None:
     def refused(*written: str) -> Path:
-        with pytest.raises(ConfigError), RunFolder.open(config) as run:
-            for name in written:
-                (run.path / name).mkdir(parents=True)
-            raise ConfigError("refused")
+        run = RunFolder.open(config)
+        for name in written:
+            (run.path / name).mkdir(parents=True)
+        run.__exit__(ConfigError, ConfigError("refused"), None)
         return run.path
 
     runs = Path(config["runs"])

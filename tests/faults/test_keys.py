@@ -138,7 +138,7 @@ def test_f81_what_a_recipe_reads_is_let_in_on_its_command_line() -> None:
     given = ["experiment=recommended", "debug=toy", "offline.steps=3", "+task.env.kwargs.a=1", "+task={sigma: 1}"]
     keys("pretrain").check_given(given, "pretrain")
     keys("pretrain").check_given(["+online.steps=3", "offline.steps=${online.steps}"], "pretrain")
-    online = ["algorithm@offline_algorithm=cql", "+schedule.to.algorithm.expectile=1", "collector=ray", "online.steps=3"]
+    online = ["+algorithm@offline_algorithm=cql", "+schedule.to.algorithm.expectile=1", "+online.steps=3"]
     keys("finetune").check_given([*given, *online], "finetune")
 
 
@@ -156,9 +156,7 @@ def test_f81_a_number_that_is_given_and_not_used_is_refused(
     assert told in capsys.readouterr().err
 
 
-def test_f81_more_transitions_than_there_are_is_told(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_f81_more_transitions_than_there_are_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for most, told in ((301, True), (300, False)):
         build.buffer(settings("finetune", *TINY, f"dataset.max_transitions={most}"))
         assert (f"max_transitions={most} leaves nothing out: there are 300" in capsys.readouterr().out) == told

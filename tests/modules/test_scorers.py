@@ -188,7 +188,8 @@ def test_random_rank_says_what_it_misses():
 @pytest.mark.parametrize("scorer", [RandomRank(per="episode"), Thompson()])
 def test_rows_of_another_number_begin_an_episode_or_are_refused(scorer):
     def scored(rows, begins):
-        td = TensorDict({"candidates": torch.ones(rows, 5, 2), "candidate_values": torch.arange(4.0).expand(rows, 5, 4)})
+        values = torch.arange(4.0).expand(rows, 5, 4)
+        td = {"candidates": torch.ones(rows, 5, 2), "candidate_values": values}
         return scorer(TensorDict({**td, "is_init": torch.full((rows, 1), begins)}, [rows]))["scores"]
 
     first = scored(3, True)

@@ -137,9 +137,7 @@ def _groups(folder: Path, name: str) -> set[str]:
     return {group for group, _ in _defaults(_read(folder / f"{name}.yaml")[0]) if group}
 
 
-def _entries(
-    folder: Path, name: str, package: str, without: Collection[str] = ()
-) -> Iterator[tuple[str, Any]]:
+def _entries(folder: Path, name: str, package: str, without: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
     """The values of a file and of everything that its defaults may choose, with their dotted keys."""
     contents, header = _read(folder / f"{name}.yaml")
     package = {None: package, "_global_": ""}.get(header, header or "")

@@ -110,8 +110,8 @@ def observation_layout(space: gymnasium.Space[Any], keys: Sequence[str] | None =
     layout = ObservationLayout(paths, boxes)
     if not layout.size:
         raise ValueError(
-            f"The observation {space} holds no number: there is nothing to choose an action by. Where an environment has"
-            " no state, let it state a Box of shape (1,) and return a zero."
+            f"The observation {space} holds no number: there is nothing to choose an action by. Where an environment"
+            " has no state, let it state a Box of shape (1,) and return a zero."
         )
     return layout
 
