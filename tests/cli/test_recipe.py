@@ -95,6 +95,28 @@ def test_the_configuration_is_composed_resolved_and_nothing_else_is_printed(run)
     ]
 
 
+@pytest.mark.parametrize("option", [["--config-dir", "mine"], ["--config-dir=mine"], ["-cd", "mine"]])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_options_may_stand_between_overrides(run, tmp_path, option, place):
+    (tmp_path / "mine/algorithm").mkdir(parents=True)
+    (tmp_path / "mine/algorithm/own.yaml").write_text("name: own\n")
+    option = [each.replace("mine", str(tmp_path / "mine")) for each in option]
+    overrides = ["algorithm=own", "seed=3"]
+    code, output, errors = run(*overrides[:place], *option, *overrides[place:])
+    assert (code, errors) == (0, "")
+    (config,) = ran(output)
+    assert (config["algorithm"], config["seed"]) == ({"name": "own"}, 3)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_another_primary_configuration_may_be_named_anywhere(run, tmp_path, place):
+    overrides = ["seed=3", "batch_size=4"]
+    (tmp_path / "project/conf/other.yaml").write_text("defaults: [train, _self_]\nbatch_size: 2\n")
+    code, output, errors = run(*overrides[:place], "--config-name", "other", *overrides[place:])
+    assert (code, errors) == (0, "")
+    assert (ran(output)[0]["seed"], ran(output)[0]["batch_size"]) == (3, 4)
+
+
 @pytest.mark.parametrize("arguments", [("seed=0,1,2", "-m"), ("-m", "seed=0,1,2")])
 def test_a_sweep_runs_every_job_and_writes_nothing(run, arguments):
     code, output, errors = run(*arguments)

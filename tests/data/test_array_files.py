@@ -142,6 +142,12 @@ def test_a_format_given_is_taken_and_auto_decides_by_the_arrays(tmp_path: Path) 
     assert numbers(load_file(file, format="ogbench")[:]) == CUT_OFF
 
 
+def test_ends_that_a_format_does_not_read_are_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.npz", numbered(9, timeouts=[1, 4, 6], **OGBENCH))
+    with pytest.warns(UserWarning, match=r"'timeouts' of .* marks 2 rows that 'terminals' does not, first row 1, and"):
+        assert numbers(load_file(file, format="ogbench")[:]) == CUT_OFF
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("space", [SPACES["observation_space"], PARTS], ids=["flat", "goal"])
 def test_a_minari_dataset_and_the_same_as_a_file_give_identical_rows(

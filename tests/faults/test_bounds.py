@@ -28,6 +28,7 @@ from o3f.modules import (
     latent_actor,
     latent_decoder,
 )
+from o3f.modules.acting import action_bounds
 from o3f.objectives import CQLLoss
 from o3f.objectives.best_of_n import DistillationLoss
 
@@ -137,3 +138,30 @@ def test_f70_an_export_of_candidates_beyond_the_agents_units_is_refused() -> Non
     interface = export.Interface(layout, *[torch.ones(2).numpy()] * 4)
     with pytest.raises(ConfigError, match=r"found candidates from .-2.0, -1.0. to .1.0, 3.0., expected .*-1, 1"):
         export.OptimisticProgram(export.plain_policy(policy), interface, actor)
+
+
+def test_f70_bounds_that_differ_between_the_rows_of_a_batch_are_refused() -> None:
+    equal = Bounded(torch.tensor([-2.0, -1.0]), torch.tensor([2.0, 1.0]), (2,)).expand(3, 2)
+    bounds = action_bounds(Composite({"action": equal}, shape=(3,)), "action")
+    assert bounds is not None
+    assert bounds["low"].tolist() == [-2.0, -1.0]
+    uneven = Bounded(torch.tensor([[-1.0, -1.0], [-2.0, -1.0]]), torch.ones(2, 2), (2, 2))
+    with pytest.raises(ValueError, match=r"The bounds of 'action' differ between the rows of the batch \[2\]"):
+        action_bounds(Composite({"action": uneven}, shape=(2,)), "action")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("bounds", [(-0.7, 0.1), (-1.0, 1.0), (0.3, 1 / 3)])
+def test_f54_candidates_lie_within_a_spec_of_any_precision(dtype: torch.dtype, bounds: tuple[float, float]) -> None:
+    """The bounds are what the spec holds, not what was written: 0.1 is 0.100098 in bfloat16."""
+    torch.manual_seed(0)
+    low, high = (torch.full((2,), bound, dtype=torch.float64).to(dtype) for bound in bounds)
+    spec = Composite({"action": Bounded(low, high, (2,), dtype=dtype)})
+    actor = OptimisticActor(
+        gaussian_policy(3, 2, (8,)), EnsembleQValue(3, 2, 2, (8,)), num_candidates=4, sigma=3.0, spec=spec
+    )
+    action = actor(TensorDict({"observation": torch.randn(64, 3)}, [64]))["action"]
+    for chosen in (action.double(), action.to(dtype).double()):
+        assert bool(((chosen >= low.double()) & (chosen <= high.double())).all())
+    assert action.amin() == pytest.approx(low[0].item(), abs=1e-6)
+    assert action.amax() == pytest.approx(high[0].item(), abs=1e-6)

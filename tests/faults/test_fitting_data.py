@@ -33,10 +33,10 @@ def episodes_of(lengths: list[int], ends: str = "tu") -> Episodes:
     return make_episodes(lengths, observation_space=SEEN, action_space=WIDE, ends=ends)
 
 
-def told(episodes: Episodes, **arguments: Any) -> list[str]:
+def told(episodes: Episodes, action_space: Box = WIDE, **arguments: Any) -> list[str]:
     """The remarks on a dataset, which are also the warnings of its loader."""
     shutil.rmtree(datasets_root() / "toy", ignore_errors=True)
-    write_dataset("toy/odd-v0", episodes, observation_space=SEEN, action_space=WIDE, **arguments)
+    write_dataset("toy/odd-v0", episodes, observation_space=SEEN, action_space=action_space, **arguments)
     remarks = check_dataset("toy/odd-v0").remarks()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -83,6 +83,28 @@ def test_f58_actions_recorded_in_unit_bounds() -> None:
         episode["actions"] /= 10
     (remark,) = told(episodes)
     assert "end at 1, and the bounds at 10 from their centre: they use 10 % of their range" in remark
+
+
+@pytest.mark.parametrize(
+    ("low", "recorded", "remark"),
+    [
+        (0.0, (0.0, 1.0), "lie between 0 and 1, and the bounds go to 10. If they were recorded in [0, 1], scale"),
+        (-2.0, (-1.0, 1.0), "lie between -1 and 1, and the bounds go to 10. If they were recorded in [-1, 1], scale"),
+        (0.0, (0.0, 10.0), None),
+        (0.0, (0.0, 3.0), None),
+    ],
+)
+def test_f58_actions_recorded_in_units_of_uneven_bounds(
+    low: float, recorded: tuple[float, float], remark: str | None
+) -> None:
+    episodes = episodes_of([30, 20])
+    for episode in episodes:
+        actions = episode["actions"]
+        share = (actions - actions.min()) / (actions.max() - actions.min())
+        episode["actions"] = (recorded[0] + share * (recorded[1] - recorded[0])).astype(np.float32)
+    found = told(episodes, Box(low, 10.0, (2,), np.float32))
+    assert len(found) == bool(remark)
+    assert remark is None or remark in found[0]
 
 
 def test_f58_observations_far_outside_their_space() -> None:

@@ -17,6 +17,7 @@ from o3f.runs.folder import RunFolder
 from o3f.runs.identity import read_settings
 from o3f.runs.logger import RunLogger
 from tests.support.boxes import Box
+from tests.support.recipe_runs import TINY, command
 
 
 @pytest.fixture
@@ -173,3 +174,34 @@ def test_f28_a_file_of_data_that_was_renamed_is_the_same_data(config: dict[str, 
         run.record_environment(dataset="b.npz", dataset_hash="one")  # and no warning, which would be an error
         with pytest.raises(ConfigError, match=r"dataset: a.npz -> b.npz, dataset_hash: one -> two"):
             run.record_environment(dataset="b.npz", dataset_hash="two")
+
+
+@pytest.mark.parametrize("recipe", ["pretrain", "finetune"])
+def test_f91_a_refusal_before_the_first_step_leaves_no_folder(
+    recipe: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(recipe, *TINY, "dataset.id=me/mistyped-v0", "name=mine", "runs=all") == 1
+    assert "me/mistyped-v0" in capsys.readouterr().err
+    assert not Path("all").exists()
+
+
+def test_f91_what_was_there_or_holds_work_stays(config: dict[str, Any]) -> None:
+    def refused(*written: str) -> Path:
+        run = RunFolder.open(config)
+        for name in written:
+            (run.path / name).mkdir(parents=True)
+        run.__exit__(ConfigError, ConfigError("refused"), None)
+        return run.path
+
+    runs = Path(config["runs"])
+    runs.mkdir()
+    assert not refused("storage").exists()
+    assert list(runs.iterdir()) == []
+    path = refused("nonfinite")
+    assert (path / "config.yaml").exists()
+    assert refused() == path
+    assert path.exists()
+    shutil.rmtree(path)
+    (path.parent / "seed4").mkdir()
+    refused()
+    assert [each.name for each in path.parent.iterdir()] == ["seed4"]

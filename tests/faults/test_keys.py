@@ -15,7 +15,7 @@ from o3f.runs.folder import RunFolder
 from o3f.training import build
 from o3f.training.checks import check_batches, check_online
 from recipes import collect, figures
-from tests.support.recipe_runs import ROOT, TINY, command, settings
+from tests.support.recipe_runs import REACHER, ROOT, TINY, command, settings
 
 RECIPES = ("collect", "pretrain", "finetune", "evaluate", "diagnose", "figures", "plot", "export", "quickstart")
 
@@ -122,6 +122,44 @@ def test_f81_a_setting_of_what_was_not_chosen_is_refused(override: str) -> None:
     config = settings("finetune", *TINY, override)
     with pytest.raises(ConfigError, match=rf"{override} does nothing"):
         check_online(config)
+
+
+@pytest.mark.parametrize("override", ["+online.steps=3", "+online={sigma: 1}", "+exploration=ucb", "online.steps=3"])
+def test_f81_what_only_another_recipe_reads_is_refused(
+    override: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("pretrain", *REACHER, override) == 2
+    key = override.lstrip("+").partition("=")[0]
+    assert f"{key}: pretrain does not read it, another recipe does" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_f81_what_a_recipe_reads_is_let_in_on_its_command_line() -> None:
+    given = ["experiment=recommended", "debug=toy", "offline.steps=3", "+task.env.kwargs.a=1", "+task={sigma: 1}"]
+    keys("pretrain").check_given(given, "pretrain")
+    keys("pretrain").check_given(["+online.steps=3", "offline.steps=${online.steps}"], "pretrain")
+    online = ["+algorithm@offline_algorithm=cql", "+schedule.to.algorithm.expectile=1", "+online.steps=3"]
+    keys("finetune").check_given([*given, *online], "finetune")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("guard.max_rollbacks=2", "guard.max_rollbacks=2 does nothing with guard.on_nonfinite=stop"),
+        ("agent.value_steps=5", "agent.value_steps=5 does nothing: pretrained=auto is no agent of your own"),
+    ],
+)
+def test_f81_a_number_that_is_given_and_not_used_is_refused(
+    override: str, told: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("finetune", *TINY, override) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_f81_more_transitions_than_there_are_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for most, told in ((301, True), (300, False)):
+        build.buffer(settings("finetune", *TINY, f"dataset.max_transitions={most}"))
+        assert (f"max_transitions={most} leaves nothing out: there are 300" in capsys.readouterr().out) == told
 
 
 def test_f81_final_values_that_are_not_gone_to_are_told(capsys: pytest.CaptureFixture[str]) -> None:

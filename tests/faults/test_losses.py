@@ -162,6 +162,66 @@ def test_f74_awacs_weights_leave_padding_out(weighting: Any) -> None:
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_f74_what_padded_rows_hold_reaches_no_loss_gradient_or_figure(name: str, apart: bool) -> None:
+    """With NaN in all of them, and in what was computed of them before: as with numbers."""
+    torch.manual_seed(0)
+    loss: Any = LOSSES[name]()
+    loss.update_targets(0.0)
+    found = []
+    for filler in (0.5, float("nan")):
+        rows = batch(10)
+        rows["collector", "mask"] = (torch.arange(10) < 6)[:, None]
+        for key in ("observation", "action", ("next", "observation"), ("next", "reward")):
+            rows[key][6:] = filler
+        torch.manual_seed(1)
+        output = dict(loss(rows).items()) if not apart else {"loss": one_after_the_other(name, loss, rows)}
+        total = sum(value for key, value in output.items() if key.startswith("loss"))
+        gradients = torch.autograd.grad(total, list(loss.parameters()), allow_unused=True)
+        found.append([*output.values(), *[each for each in gradients if each is not None]])
+    assert len(found[0]) > 5
+    for one, other in zip(*found, strict=True):
+        assert one.isfinite().all()
+        assert torch.equal(one, other)
+
+
+def one_after_the_other(name: str, loss: Any, rows: TensorDict) -> Tensor:
+    """The sum of the losses, each with what the others need computed beforehand, as learners do."""
+    if name == "lapo":
+        action, advantage = loss.target_action(rows), loss.advantage(rows)
+        return loss.value_loss(rows, action)[0] + loss.vae_loss(rows, advantage)[0] + loss.actor_loss(rows)[0]
+    if name.startswith("iql"):
+        target, (value, following) = loss.target_qvalue(rows), loss.state_values(rows)
+        given = loss.value_loss(rows, target)[0] + loss.qvalue_loss(rows, following)[0]
+        return given + loss.actor_loss(rows, target, value)[0]
+    if name == "awac":
+        given = loss.qvalue_loss(rows, loss.next_state_value(rows))[0]
+        return given + loss.actor_loss(rows, loss.advantage(rows))[0]
+    drawn, following = loss.draw(rows), loss.next_state_value(rows)
+    evaluated = {"evaluated": loss.evaluate_gap(rows, loss.propose(rows))} if name == "cql" else {}
+    given = loss.qvalue_loss(rows, following, **evaluated)[0] + loss.alpha_loss(rows, drawn[1])[0]
+    return given + loss.actor_loss(rows, drawn)[0]
+
+
+@pytest.mark.parametrize("mode", ["mean", "non_tensor"])
+@pytest.mark.parametrize("name", ["iql", "sac", "cql"])
+def test_f74_the_entropy_is_that_of_the_rows_that_count(name: str, mode: str) -> None:
+    torch.manual_seed(0)
+    loss: Any = LOSSES[name]()
+    loss.update_targets(0.0)
+    if mode == "non_tensor":
+        loss.reduction, loss.scalar_output_mode = "none", mode
+    rows = batch(10)
+    told = torch.linspace(-3, 2, 10)
+    loss.draw = lambda rows: (torch.zeros(10, 2), told)
+    if name == "iql":
+        loss.actor_loss = lambda *given: (torch.zeros(10), {"log_prob": told})
+    assert loss(rows.clone())["entropy"].item() == pytest.approx(-told.mean().item())
+    rows["shifted_valid"] = torch.arange(10) < 6
+    assert loss(rows)["entropy"].item() == pytest.approx(-told[:6].mean().item())
+
+
 @pytest.mark.parametrize("form", ["one", "list"])
 @pytest.mark.parametrize("separate", [True, False])
 def test_f75_critics_to_copy_that_share_layers_are_refused(form: str, separate: bool) -> None:

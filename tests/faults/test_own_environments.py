@@ -17,6 +17,7 @@ from torch import nn
 import tests.support.faulty_envs
 import tests.support.own_envs  # noqa: F401  (registers own/*)
 from o3f.cli.recipe import expand_home
+from o3f.data import load_file
 from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
 from o3f.envs import EnvConfig, flat_observation, make_env, make_gym_env, make_raw_env
 from o3f.envs.flat_observation import FlatObservation
@@ -77,6 +78,19 @@ def test_f56_actions_of_whole_numbers_are_refused_as_discrete_ones_are() -> None
     for refuse in (lambda: check_action_space(whole), lambda: make_env(EnvConfig("own/Whole-v0"), seed=0)):
         with pytest.raises(ValueError, match=r"Box\(0, 10, \(2,\), int64\), of whole numbers.*discrete actions"):
             refuse()
+
+
+def test_f56_observations_and_actions_of_no_number_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"observation .* holds no number: .* Box of shape \(1,\) and return a zero"):
+        make_env(EnvConfig("own/Sized-v0", kwargs={"observations": 0}), seed=0)
+    with pytest.raises(ValueError, match=r"Supported: a Box of shape \[A\], A > 0"):
+        make_env(EnvConfig("own/Sized-v0", kwargs={"actions": 0}), seed=0)
+    five = {"rewards": np.zeros(5), "terminals": np.zeros(5, bool), "timeouts": np.ones(5, bool)}
+    for widths, message in (((0, 2), "holds no number"), ((3, 0), "A > 0")):
+        observations, actions = (np.zeros((5, width), np.float32) for width in widths)
+        np.savez(tmp_path / "data.npz", observations=observations, actions=actions, **five)
+        with pytest.raises(ValueError, match=message):
+            load_file(tmp_path / "data.npz")
 
 
 @pytest.mark.parametrize(("env_id", "shape"), [("own/Stacked-v0", (3, 2)), ("own/Flattened-v0", (6,))])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from o3f.modules import Argmax, MeanScore, RandomRank, UpperConfidenceBound
+from o3f.modules import Argmax, MeanScore, RandomRank, Thompson, UpperConfidenceBound
 
 MAX_OF_100 = 2.50759  # expectation of the largest of 100 standard normal numbers
 
@@ -183,3 +183,18 @@ def test_random_rank_says_what_it_misses():
         ranked(RandomRank(per="episode"), torch.randn(2, 10, 3))
     with pytest.raises(ValueError, match="per must be"):
         RandomRank(per="run")
+
+
+@pytest.mark.parametrize("scorer", [RandomRank(per="episode"), Thompson()])
+def test_rows_of_another_number_begin_an_episode_or_are_refused(scorer):
+    def scored(rows, begins):
+        values = torch.arange(4.0).expand(rows, 5, 4)
+        td = {"candidates": torch.ones(rows, 5, 2), "candidate_values": values}
+        return scorer(TensorDict({**td, "is_init": torch.full((rows, 1), begins)}, [rows]))["scores"]
+
+    first = scored(3, True)
+    assert torch.equal(scored(3, False), first)
+    with pytest.raises(RuntimeError, match=r"\[2\] rows came in the middle of episodes, after \[3\].*deepcopy"):
+        scored(2, False)
+    assert torch.equal(scored(3, False), first)
+    assert torch.equal(scored(2, True), scored(2, False))

@@ -43,6 +43,16 @@ class Whole(Kept):
         self.action_space = Box(0, 10, (2,), np.int64)
 
 
+class Sized(Kept):
+    """As many observations and actions as are asked for."""
+
+    def __init__(self, observations: int = 2, actions: int = 1) -> None:
+        super().__init__()
+        self.observation_space = Box(-1.0, 1.0, (observations,), np.float64)
+        self.action_space = Box(-1.0, 1.0, (actions,), np.float32)
+        self.observation = np.zeros(observations)
+
+
 class Once(Kept):
     """One at a time in a process."""
 
@@ -111,6 +121,7 @@ def bounded(low: float = -2.0, high: float = 2.0) -> gymnasium.Env[Any, Any]:
 for name, make in [
     ("Kept", "Kept"),
     ("Once", "Once"),
+    ("Sized", "Sized"),
     ("Whole", "Whole"),
     ("Refusing", "Refusing"),
     ("Moving", "Moving"),

@@ -37,6 +37,11 @@ def given_overrides() -> list[str]:
     return [*(f"--config-dir={os.path.relpath(folder)}" for folder in folders), *running.overrides.task]
 
 
+def is_given(key: str) -> bool:
+    """Whether the command line, and not a file, gives a key its value; False where there is no command line."""
+    return any(each.lstrip("+").partition("=")[0] == key for each in given_overrides())
+
+
 def _installed() -> bool:
     """Whether the running program is a recipe of the installed package, rather than a file of a clone."""
     main = sys.modules["__main__"]

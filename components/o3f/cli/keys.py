@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from o3f.runs.identity import leaves
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast, and not everywhere
 _PACKAGE = re.compile(r"^# @package (\S+)", re.MULTILINE)
+_SHARED = ("experiment", "debug")  # groups whose files are for several recipes
 _REFERENCE = re.compile(r"\$\{(?:[^:{}]+:)?([\w.]+)")
 
 
@@ -30,10 +31,12 @@ class Keys:
     Attributes:
         known: dotted keys of all values.
         booleans: those that are true or false wherever they have a value.
+        own: those that this recipe reads; an experiment, which is for several, may have others.
     """
 
     known: frozenset[str]
     booleans: frozenset[str]
+    own: frozenset[str] = frozenset()
 
     def check(self, config: DictConfig) -> None:
         """Look at a composed configuration whose interpolations are not resolved yet.
@@ -52,6 +55,33 @@ class Keys:
         for key in sorted(self.booleans & resolved.keys()):
             value = resolved[key]
             require(isinstance(value, bool) or value == "???", f"{key} must be true or false, found {value!r}.")
+
+    def check_given(self, overrides: Iterable[str], recipe: str) -> None:
+        """Look at what a command line adds, with a plus sign: what a file has, an experiment, may be for other recipes.
+
+        Args:
+            overrides: in Hydra's form.
+            recipe: its name.
+
+        Raises:
+            ConfigError: a key that only other recipes read.
+        """
+        overrides = list(overrides)
+        referred = {name for each in overrides for name in _REFERENCE.findall(each)}
+        for key in [each.lstrip("+").partition("=")[0] for each in overrides if each.startswith("+")]:
+            require(
+                not self.elsewhere(key) or any(_is_within(name, key) for name in referred),
+                f"{key}: {recipe} does not read it, another recipe does; leave it out.",
+            )
+
+    def elsewhere(self, key: str) -> bool:
+        """Whether only other recipes read a key, or what is below it."""
+        key = key.partition("@")[0].replace("/", ".")
+        ours, theirs = (
+            any(_is_within(name, key) or _is_within(key, name) for name in names)
+            for names in (self.own, self.known - self.own)
+        )
+        return theirs and not ours
 
     def reads(self, key: str) -> bool:
         """Whether a key is listed, or lies below one: what an empty mapping or null may become is not listed."""
@@ -88,9 +118,11 @@ def keys_of(folder: Path, config_name: str) -> Keys | None:
         for name in dict.fromkeys(names):
             for key, value in _entries(folder, name, ""):
                 found.setdefault(key, []).append(value)
+        own = frozenset(key for key, _ in _entries(folder, config_name, "", without=_SHARED))
     except (FileNotFoundError, yaml.YAMLError):
         return None
-    return Keys(frozenset(found), frozenset(key for key, values in found.items() if _is_boolean(key, values, found)))
+    booleans = frozenset(key for key, values in found.items() if _is_boolean(key, values, found))
+    return Keys(frozenset(found), booleans, own)
 
 
 def _is_boolean(key: str, values: list[Any], known: Iterable[str]) -> bool:
@@ -105,15 +137,15 @@ def _groups(folder: Path, name: str) -> set[str]:
     return {group for group, _ in _defaults(_read(folder / f"{name}.yaml")[0]) if group}
 
 
-def _entries(folder: Path, name: str, package: str) -> Iterator[tuple[str, Any]]:
+def _entries(folder: Path, name: str, package: str, without: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
     """The values of a file and of everything that its defaults may choose, with their dotted keys."""
     contents, header = _read(folder / f"{name}.yaml")
     package = {None: package, "_global_": ""}.get(header, header or "")
     for group, choice in _defaults(contents):
         target, _, at = (group or str(choice)).partition("@")
         if group is None and target != "_self_":
-            yield from _entries(folder, target, at or package)
-        elif group is not None:
+            yield from _entries(folder, target, at or package, without)
+        elif group is not None and target not in without:
             if not (folder / target).is_dir():
                 raise FileNotFoundError(folder / target)
             for file in sorted((folder / target).rglob("*.yaml")):

@@ -108,6 +108,8 @@ def explain_overrides(arguments: Sequence[str], folder: Path, config_name: str) 
     for key, _ in pairs:
         if known and key not in known and key not in groups:
             keys = keys_of(folder, config_name)
+            if keys is not None and keys.elsewhere(key):
+                return f"{key}: {config_name} does not read it, another recipe does; leave it out."
             added = f" +{key}=... adds it." if keys is not None and key not in keys.known and keys.reads(key) else ""
             return f"{key}: no such key.{added or did_you_mean(key, known)}"
     return None

@@ -24,7 +24,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +119,23 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     """Run the command line; return the exit code."""
     # Hydra's grammar has no ~ in a value, and shells leave it alone after an equals sign.
     sys.argv[1:] = [re.sub(r"(?<=[=,\[])~(?=/)", str(Path.home()), each) for each in sys.argv[1:]]
-    # argparse takes options before or after all overrides, not in between.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda each: each not in ("-m", "--multirun"))
+    sys.argv[1:] = options_first(sys.argv[1:])
     failures: list[Exception] = []
     keys = keys_of(folder, config_name)
     command = Command(tuple(sys.argv[1:]), os.getpid())
 
+    def checked(config: DictConfig) -> None:
+        if keys is not None:
+            keys.check_given(HydraConfig.get().overrides.task, config_name)
+        _run(function, config, keys)
+
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_job(functools.partial(_run, function, keys=keys), config, command)
+            run_job(checked, config, command)
             return
         try:
-            _run(function, config, keys)
+            checked(config)
         except Exception as error:
             report(error)
             failures.append(error)
@@ -157,6 +161,34 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
         if SweepFolder.path is not None:
             return report_sweep(outcomes(SweepFolder.path)) or code
     return exit_code(failures[0]) if failures else code
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with its options before the overrides: argparse takes none in between.
+
+    Examples:
+        >>> options_first(["seed=0,1", "--config-dir", "mine", "name=a", "-m"])
+        ['--config-dir', 'mine', '-m', 'seed=0,1', 'name=a']
+    """
+    options, overrides, info = list[str](), list[str](), list[str]()
+    waiting = iter(arguments)
+    for each in waiting:
+        if not each.startswith("-"):
+            overrides.append(each)
+        elif each in ("-i", "--info"):  # at the end, for what follows it may be its value
+            info.append(each)
+        else:
+            options.append(each)
+            if each in _WITH_A_VALUE and (value := next(waiting, None)) is not None:
+                options.append(value)
+    return [*options, *overrides, *info]
+
+
+#: Hydra's options whose value is the next word.
+_WITH_A_VALUE = (
+    *("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"),
+    "--experimental-rerun",
+)
 
 
 def _quiet_hydra(scratch: str) -> None:

@@ -25,8 +25,10 @@ def check_action_space(space: gymnasium.Space[Any]) -> gymnasium.spaces.Box:
     Raises:
         ValueError: if actions are discrete, whole numbers, unbounded, or not a vector.
     """
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise ValueError(f"The action space is {space}. Supported: a Box of shape [A]; discrete actions are not.")
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.shape[0]:
+        raise ValueError(
+            f"The action space is {space}. Supported: a Box of shape [A], A > 0; discrete actions are not."
+        )
     if not np.issubdtype(space.dtype, np.floating):
         raise ValueError(
             f"The action space is {space}, of whole numbers. Supported: a Box of shape [A] of floats; discrete actions"

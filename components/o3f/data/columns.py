@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +122,8 @@ def find_columns(path: Path, arrays: Mapping[str, Array], format: str) -> Column
         values["next_observations"] = following
     columns = _flags(path, arrays, values, terminals, ogbench)
     _check(columns, arrays)
+    if ogbench:
+        _warn_of_unread(columns, arrays, terminals)
     return columns
 
 
@@ -132,6 +135,21 @@ def _flags(path: Path, arrays: Mapping[str, Array], values: dict[str, Names], te
     if "next_observations" in values:
         return Columns(path, values, done, (terminals, False))
     return Columns(path, values, done, None, ("valids", True) if "valids" in arrays else (terminals, False))
+
+
+def _warn_of_unread(columns: Columns, arrays: Mapping[str, Array], terminals: str) -> None:
+    """Say which ends of episodes are lost: OGBench has no mark of where an episode was cut off but its terminals."""
+    name = _first(arrays, _TRUNCATED)
+    if name is None or arrays[name].shape[:1] != arrays[terminals].shape[:1]:
+        return
+    lost = (arrays[name][:].reshape(-1) != 0) & (arrays[terminals][:].reshape(-1) == 0)
+    if lost.any():
+        warnings.warn(
+            f"'{name}' of {columns.path} marks {int(lost.sum())} rows that '{terminals}' does not, first row"
+            f" {int(lost.argmax())}, and is not read: files of OGBench have no such array. If episodes end there, give"
+            " format=d4rl.",
+            stacklevel=4,
+        )
 
 
 def _check(columns: Columns, arrays: Mapping[str, Array]) -> None:

@@ -107,7 +107,13 @@ def observation_layout(space: gymnasium.Space[Any], keys: Sequence[str] | None =
     paths, boxes = zip(*leaves, strict=True)
     if len(set(paths)) < len(paths):
         raise ValueError(f"observation_keys={list(keys or ())} take a part of the observation twice. Name it once.")
-    return ObservationLayout(paths, boxes)
+    layout = ObservationLayout(paths, boxes)
+    if not layout.size:
+        raise ValueError(
+            f"The observation {space} holds no number: there is nothing to choose an action by. Where an environment"
+            " has no state, let it state a Box of shape (1,) and return a zero."
+        )
+    return layout
 
 
 def _leaves(space: gymnasium.Space[Any], path: Path) -> Iterator[tuple[Path, gymnasium.spaces.Box]]:

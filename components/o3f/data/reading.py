@@ -75,8 +75,8 @@ def read_rows(
     layout = observation_layout(dataset.observation_space, observation_keys)
     recorded = with_reset_steps(dataset, layout, reset_steps)
     dataset = with_rewards(recorded, rewards)
-    count = _num_rows(dataset, max_transitions)
     (action_dim,) = check_action_space(dataset.action_space).shape
+    count = _num_rows(dataset, max_transitions)
     rows = allocate_rows(count + free_rows, layout.size, action_dim, storage_dir=storage_dir, returns=returns)
     summary = Summary(limit_of(dataset), layout.space, check_action_space(dataset.action_space))
     left_out = len(getattr(recorded, "left_out", ()))

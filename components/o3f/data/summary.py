@@ -114,12 +114,7 @@ class Summary:
                 f"The actions {constant.tolist()} of {name} never change, so that nothing can be learned of them."
                 " Check the file, or take these dimensions out of the action space."
             )
-        half, reach = self._reach()
-        if half > ROOMY and 0.9 < reach < 1.001:
-            yield (
-                f"The actions of {name} end at 1, and the bounds at {half:.4g} from their centre: they use"
-                f" {100 / half:.2g} % of their range. If they were recorded in [-1, 1], scale them to the bounds."
-            )
+        yield from self._remarks_of_units(name)
         far = np.flatnonzero(np.atleast_1d(self.outside) > 1.0)
         if len(far):
             yield (
@@ -127,12 +122,30 @@ class Summary:
                 f" {float(self.outside.max()):.3g} times these. Check that data and space have the same units."
             )
 
-    def _reach(self) -> tuple[float, float]:
-        """The largest half width of the bounds, and how far actions go from the centre, in the environment's units."""
+    def _remarks_of_units(self, name: str) -> Iterator[str]:
+        """Actions that end at 1, from the centre of wider bounds or from 0: perhaps not in the environment's units."""
         if self.action_space is None:
-            return 0.0, 0.0
-        half = self.action_space.high.astype(np.float64) / 2 - self.action_space.low.astype(np.float64) / 2
-        return float(half.max()), float((np.maximum(-self.lowest, self.highest) * half).max())
+            return
+        low, high = (bound.astype(np.float64) for bound in (self.action_space.low, self.action_space.high))
+        centre, half = low / 2 + high / 2, high / 2 - low / 2
+        lowest, highest = half * self.lowest, half * self.highest
+        if _unit(half.max(), np.maximum(-lowest, highest).max()):
+            yield (
+                f"The actions of {name} end at 1, and the bounds at {half.max():.4g} from their centre: they use"
+                f" {100 / half.max():.2g} % of their range. If they were recorded in [-1, 1], scale them to the bounds."
+            )
+            return
+        lowest, highest, widest = lowest + centre, highest + centre, np.maximum(-low, high).max()
+        if _unit(widest, np.maximum(-lowest, highest).max()):
+            recorded = "[0, 1]" if lowest.min() >= 0 else "[-1, 1]"
+            yield (
+                f"The actions of {name} lie between {lowest.min():.3g} and {highest.max():.3g}, and the bounds go to"
+                f" {widest:.4g}. If they were recorded in {recorded}, scale them to the bounds."
+            )
+
+
+def _unit(bound: float, reach: float) -> bool:
+    return bound > ROOMY and 0.9 < reach < 1.001
 
 
 def _excess(observations: npt.NDArray[np.float32], space: gymnasium.spaces.Box) -> npt.NDArray[np.float64]:

@@ -103,7 +103,8 @@ def action_bounds(spec: Composite | None, action_key: NestedKey) -> Bounds | Non
     """Return the bounds ``low`` and ``high`` (``[A]``) of a spec's action, None without a spec.
 
     Raises:
-        ValueError: if the spec holds no action, or one that is not a bounded vector of floats.
+        ValueError: if the spec holds no action, or one that is not a bounded vector of floats, or the rows of a batch
+            have bounds of their own.
     """
     if spec is None:
         return None
@@ -111,7 +112,13 @@ def action_bounds(spec: Composite | None, action_key: NestedKey) -> Bounds | Non
     if not isinstance(leaf, Bounded) or not leaf.dtype.is_floating_point:
         raise ValueError(f"The spec of {action_key!r} must be a bounded vector of floats, got {leaf}.")
     space: Any = leaf.space
-    low, high = (bound.expand(leaf.shape).reshape(-1, leaf.shape[-1])[0] for bound in (space.low, space.high))
+    rows = [bound.expand(leaf.shape).reshape(-1, leaf.shape[-1]) for bound in (space.low, space.high)]
+    if not all(bool((bound == bound[:1]).all()) for bound in rows):
+        raise ValueError(
+            f"The bounds of {action_key!r} differ between the rows of the batch {list(leaf.shape[:-1])}; expected the"
+            " same in all. Rescale the actions of each environment to common ones, [-1, 1] for example."
+        )
+    low, high = (bound[0] for bound in rows)
     if not bool((low.isfinite() & high.isfinite()).all()):
         raise ValueError(f"The bounds of {action_key!r} must be finite, got low={low}, high={high}.")
     return {"low": low, "high": high}

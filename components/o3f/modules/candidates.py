@@ -50,13 +50,21 @@ class Spread(TensorDictModuleBase):
     def set_bounds(self, low: Numbers, high: Numbers) -> None:
         """Take these bounds, drawn in by ``clip_margin``."""
         device = self.sigma.device
-        lower, upper = (torch.as_tensor(v, dtype=torch.float32, device=device).detach().clone() for v in (low, high))
+        given = [torch.as_tensor(v, device=device).detach() for v in (low, high)]
+        lower, upper = (_inwards(bound, other) for bound, other in (given, given[::-1]))
         lower, upper = lower + self.clip_margin, upper - self.clip_margin
         if self.clip_margin < 0 or not bool((lower < upper).all()):
             raise ValueError(f"No action lies between {low=} and {high=} with clip_margin={self.clip_margin}.")
         self.register_buffer("low", lower, persistent=False)
         self.register_buffer("high", upper, persistent=False)
         self.bounds_assumed = False
+
+
+def _inwards(bound: Tensor, other: Tensor) -> Tensor:
+    """A bound as float32: of a float64 one the nearest number may lie outside, and then the next one is taken."""
+    rounded, towards = bound.to(torch.float32, copy=True), other.to(torch.float32)
+    outside = (rounded.double() - bound.double()) * (other.double() - bound.double()) < 0
+    return torch.where(outside, torch.nextafter(rounded, towards), rounded)
 
 
 class GaussianCandidates(Spread):

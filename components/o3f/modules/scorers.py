@@ -180,6 +180,7 @@ class HeldForEpisode(nn.Module):
 
         Raises:
             KeyError: if ``is_init_key`` is missing.
+            RuntimeError: if the batch is of another shape than before, and not all its rows begin an episode.
         """
         is_init = tensordict.get(self.is_init_key, None)
         if is_init is None:
@@ -188,6 +189,12 @@ class HeldForEpisode(nn.Module):
                 "add torchrl.envs.InitTracker() to the environment."
             )
         if self._held is None or self._held.shape != fresh.shape:
+            if self._held is not None and not bool(is_init.all()):
+                raise RuntimeError(
+                    f"Choosing once per episode: {list(fresh.shape[:-1])} rows came in the middle of episodes, after"
+                    f" {list(self._held.shape[:-1])}, so that what belongs to which is not known. Give another batch of"
+                    " environments a copy of the actor, copy.deepcopy(actor), and this one always all its rows."
+                )
             self._held = fresh
         self._held = torch.where(is_init, fresh, self._held)
         return self._held

@@ -186,6 +186,26 @@ class BoundLoss(LossModule):
                 mask = found if mask is None else mask & found
         return mask
 
+    def _without_padding(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The batch with zeros for what padded rows hold: from a NaN in one of them every gradient would be NaN.
+
+        Leaving such rows out of a loss is too late: their gradient is 0, and layers multiply it with what they read.
+        """
+        if all(tensordict.get(key, None) is None for key in self._loss_mask_keys()):
+            return tensordict
+        mask: Any = self._valid(tensordict, tensordict.get(self.tensor_keys.action)[..., 0])
+        rows = tensordict.copy()
+        for key in self.in_keys:
+            value = tensordict.get(key, None)
+            if value is not None and value.is_floating_point():
+                rows.set(key, torch.where(self._expand_loss_mask(mask, value), value, 0.0))
+        return rows
+
+    def _mean(self, tensordict: TensorDictBase, value: Tensor) -> Tensor:
+        """The mean of a metric, of each element or one for all, over the rows that are no padding."""
+        mask = self._valid(tensordict, value) if value.ndim else None
+        return value.mean() if mask is None else torch.where(mask, value, 0.0).sum() / mask.sum().clamp_min(1)
+
     def _collect_output(
         self, tensordict: TensorDictBase, losses: dict[str, Tensor], metrics: dict[str, Tensor]
     ) -> TensorDict:
@@ -195,14 +215,14 @@ class BoundLoss(LossModule):
         in TorchRL: ``"exclude"`` leaves them out, ``"non_tensor"`` writes their means as non-tensor data.
         """
         if self.reduction != "none":
-            return TensorDict({**losses, **{name: value.mean() for name, value in metrics.items()}})
+            return TensorDict({**losses, **{name: self._mean(tensordict, value) for name, value in metrics.items()}})
         if self.scalar_output_mode is None:
             shape = next(iter(losses.values())).shape
             losses = {**losses, **{name: value.expand(shape) for name, value in metrics.items()}}
         output = TensorDict(losses, batch_size=tensordict.batch_size)
         if self.scalar_output_mode == "non_tensor":
             for name, value in metrics.items():
-                output.set_non_tensor(name, value.mean())
+                output.set_non_tensor(name, self._mean(tensordict, value))
         return output
 
     def _make_vmap(self) -> None:

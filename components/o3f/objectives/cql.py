@@ -167,6 +167,7 @@ class CQLLoss(SACLoss):
     @torch.no_grad()
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
         """Value ``[*B]`` of the policy's action in s', judged by the target critics."""
+        tensordict = self._without_padding(tensordict)
         if self.backup == "sample":
             return super().next_state_value(tensordict)
         following = tensordict.get("next")
@@ -181,6 +182,7 @@ class CQLLoss(SACLoss):
         The first 2 n are drawn from π(s) and π(s') by turns, the last n uniformly within the bounds of the policy's
         spec, or in [-1, 1] where it has none.
         """
+        tensordict = self._without_padding(tensordict)
         keys = key_list(self.actor_network.in_keys)
         rows = (tensordict, tensordict.get("next"))
         pairs = {key: torch.stack([row.get(key) for row in rows]) for key in keys}
@@ -202,6 +204,7 @@ class CQLLoss(SACLoss):
         Returns:
             The gap and the values of the batch's actions, ``[*B, m]`` each, with gradients.
         """
+        tensordict = self._without_padding(tensordict)
         action, log_density = self.propose(tensordict) if proposals is None else proposals
         data = tensordict.get(self.tensor_keys.action).unsqueeze(-2)
         values = self._qvalues(self.qvalue_network, tensordict, torch.cat([action, data], -2))
@@ -247,6 +250,7 @@ class CQLLoss(SACLoss):
             next_value: V(s') ``[*B]``, by default :meth:`next_state_value`.
             evaluated: by default :meth:`evaluate_gap`.
         """
+        tensordict = self._without_padding(tensordict)
         gap, values = self.evaluate_gap(tensordict) if evaluated is None else evaluated
         td_loss, info = self._td_losses(tensordict, values, next_value)
         loss = td_loss + self.multiplier.detach() * self._excess(gap)
@@ -265,6 +269,7 @@ class CQLLoss(SACLoss):
         Raises:
             ValueError: without ``lagrange``.
         """
+        tensordict = self._without_padding(tensordict)
         if self.lagrange is None:
             raise ValueError("There is no multiplier to train: build the loss with lagrange='weighted_gap'.")
         if gap is None:

@@ -117,12 +117,14 @@ class SACLoss(ActorCriticLoss):
 
     def draw(self, tensordict: TensorDictBase) -> Drawn:
         """Return a sampled action ``[*B, A]`` and its log-probability ``[*B]``, both with gradients."""
+        tensordict = self._without_padding(tensordict)
         action, log_prob = rsample_and_log_prob(self._distribution(tensordict))
         return action, log_prob
 
     @torch.no_grad()
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
         """Soft value ``[*B]`` of s': one sampled action, judged by the target critics."""
+        tensordict = self._without_padding(tensordict)
         following = tensordict["next"]
         action, log_prob = self.draw(following)
         value = self._aggregate(self.target_qvalue_network, following, action)
@@ -135,6 +137,7 @@ class SACLoss(ActorCriticLoss):
             tensordict: the batch.
             drawn: by default :meth:`draw`.
         """
+        tensordict = self._without_padding(tensordict)
         action, log_prob = self.draw(tensordict) if drawn is None else drawn
         with self._constant("qvalue_network") as critics:
             value = aggregate_critics(self._qvalues(critics, tensordict, action), self.actor_aggregation)
@@ -150,6 +153,7 @@ class SACLoss(ActorCriticLoss):
             tensordict: the batch.
             log_prob: of sampled actions, ``[*B]``, by default of :meth:`draw`.
         """
+        tensordict = self._without_padding(tensordict)
         if log_prob is None:
             with torch.no_grad():
                 log_prob = self.draw(tensordict)[1]

@@ -12,8 +12,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -37,6 +39,8 @@ FAILED_SAVES = 3
 
 _SAVED = ".saved"  # tells lost checkpoints from none so far, wherever the folder of checkpoints is
 _FILES = ("config.yaml", "env.json", "done.json", "metrics.csv", "timing.csv", ".owner")
+#: What is there before the first step: after a refusal it is no run.
+_AT_ONCE = {"config.yaml", "env.json", ".owner", ".lock", "storage", "agent.safetensors", "checkpoints"}
 
 Components = Mapping[str, Stateful]
 
@@ -52,8 +56,9 @@ class RunFolder:
 
     saved = 0
 
-    def __init__(self, path: Path, seed: int, lock: FileLock) -> None:
+    def __init__(self, path: Path, seed: int, lock: FileLock, made: Sequence[Path] = ()) -> None:
         self.path = path
+        self._made = made
         self._seed = seed
         self.checkpoints = path / "checkpoints"
         self._lock = lock
@@ -92,14 +97,25 @@ class RunFolder:
             raise ConfigError(f"resume must be auto, must or never, found {resume!r}.")
         if resume == "must" and not checkpoints(path / "checkpoints") and not (path / "done.json").exists():
             raise CheckpointError(f"resume=must, but {path} holds no checkpoint; use resume=auto to start there.")
+        made = [each for each in (path, *path.parents) if not each.exists()]
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, settings["seed"], lock_folder(path, timeout))
+        run = cls(path, settings["seed"], lock_folder(path, timeout), made)
         try:
             run._claim(settings, resume, free_keys)
         except BaseException:
             run.close()
             raise
         return run
+
+    def _withdraw(self) -> None:
+        """Remove the folder again, and those above it, where this process made it and it holds no work yet."""
+        holds = {each.name for each in self.path.iterdir()}
+        if self.path not in self._made or self._begun() or not holds <= _AT_ONCE:
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another run has come to be there
+            for folder in self._made[1:]:
+                folder.rmdir()
 
     def _claim(self, settings: dict[str, Any], resume: str, free_keys: Collection[str]) -> None:
         file = self.path / "config.yaml"
@@ -240,6 +256,8 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception):
+            self._withdraw()
         self.close()
 
 

@@ -168,6 +168,8 @@ def buffer(
             rows = load_minari(config.dataset.id, **options)
         info = dataset_info(rows)
         print(info.summary)
+        if (most := config.dataset.max_transitions or 0) > info.transitions:
+            print(f"dataset.max_transitions={most} leaves nothing out: there are {info.transitions} transitions.")
         goal = (env.reset_options or {}).get("goal_cell")
         check_maze(rows, info, recorded, env.observation_keys or (), goal)
     measured = {"reward_scale": info.reward.scale} if isinstance(rule.scale, str) else {}

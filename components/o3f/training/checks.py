@@ -6,6 +6,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from o3f.adapters import is_agent
 from o3f.algorithms import learner_type
+from o3f.cli.commands import is_given
 from o3f.data import FORMATS
 from o3f.data.mixing import num_online
 from o3f.data.rewards import MEASURED
@@ -35,6 +36,11 @@ def check_offline(config: DictConfig) -> None:
     check_keys([config.guard.on_nonfinite], ["stop", "roll_back"], "guard.on_nonfinite")
     require_range(config, "guard.patience", "[1, inf)", integer=True)
     require_range(config, "guard.max_rollbacks", "[1, 20]", integer=True)
+    require(
+        config.guard.on_nonfinite == "roll_back" or not is_given("guard.max_rollbacks"),
+        f"guard.max_rollbacks={config.guard.max_rollbacks} does nothing with guard.on_nonfinite=stop: give"
+        " guard.on_nonfinite=roll_back, or leave it out.",
+    )
     if config.guard.max_q_ratio is not None:
         require_range(config, "guard.max_q_ratio", "(0, inf)")
     check_keys([config.dataset.storage], ["memory", "memmap"], "dataset.storage")
@@ -78,6 +84,11 @@ def check_online(config: DictConfig) -> None:
     )
     check_transfer(config)
     check_collector(config)
+    require(
+        not is_given("agent.value_steps") or is_agent(config.pretrained),
+        f"agent.value_steps={config.agent.value_steps} does nothing: pretrained={config.pretrained} is no agent of your"
+        " own, of which a value network is missing. Leave it out.",
+    )
     require_range(config, "agent.value_steps", "[1, inf)", integer=True)
     check_measured(config)
     decay = config.algorithm.get("actor_decay_steps")

@@ -12,6 +12,7 @@ from torchrl.data import ReplayBuffer
 from o3f.adapters import Agent, agent_digest, is_agent, is_own, load_agent, save_agent
 from o3f.algorithms import Learner
 from o3f.algorithms.guarded_adam import minimise
+from o3f.cli.commands import is_given
 from o3f.data import online_rows, restore_online
 from o3f.envs.seeds import seed_streams
 from o3f.errors import require
@@ -83,6 +84,8 @@ def _complete(
     """Train the critics or the value network that an agent lacks, on the dataset; its policy stays as it is."""
     require(agent.critic is not None or agent.value is None, f"{agent.origin} has a value network but no critics.")
     if agent.critic is not None and (agent.value is not None or not learner.needs_value):
+        if is_given("agent.value_steps"):
+            print(f"agent.value_steps is not used: {agent.origin} lacks no value network.")
         return
     lacks = "critics" if agent.critic is None else "value network"
     require(
