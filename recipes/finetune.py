@@ -6,6 +6,11 @@ and the update is the one used offline.
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, recipe
+
+if __name__ == "__main__":
+    answer_first("finetune", __file__)  # before the imports below, which take seconds
+
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,6 @@ from omegaconf import DictConfig
 from tensordict import TensorDictBase
 
 from o3f.cli.commands import command
-from o3f.cli.recipe import recipe
 from o3f.collection import make_collection
 from o3f.data import RewardRule
 from o3f.envs.seeds import seed_streams

@@ -6,6 +6,11 @@ Table and figure are those of the compare recipe.
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, check_keys, recipe, require_range
+
+if __name__ == "__main__":
+    answer_first("quickstart", __file__)  # before the imports below, which take seconds
+
 import itertools
 import subprocess
 import time
@@ -17,7 +22,6 @@ from omegaconf import DictConfig
 
 from o3f.algorithms.compiled_step import has_compiler
 from o3f.cli.commands import arguments, command
-from o3f.cli.recipe import check_keys, recipe, require_range
 from o3f.data import is_local
 from o3f.errors import ResourceError
 from o3f.figures.comparison import check_comparison, compare_runs
