@@ -26,6 +26,7 @@ from o3f.runs.folder import RunFolder
 from o3f.training import build
 from o3f.training.best import BestAgent
 from o3f.training.checks import check_online
+from o3f.training.compiling import settle_compile
 from o3f.training.loop import Training
 from o3f.training.start import online_rows_of, own_agent, record_agent, start_learner
 
@@ -43,6 +44,7 @@ def main(config: DictConfig) -> None:
 
 def finetune_in_folder(config: DictConfig) -> tuple[Path, dict[str, Any]]:
     """Fine-tune in the configuration's run folder, unless it is done already. Returns folder and final scores."""
+    config = settle_compile(config)
     with RunFolder.open(config) as run:
         if run.scores is None:
             run.finish(finetune(config, run))

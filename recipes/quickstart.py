@@ -20,7 +20,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from o3f.algorithms.compiled_step import has_compiler
 from o3f.cli.commands import arguments, command
 from o3f.data import is_local
 from o3f.errors import ResourceError
@@ -41,14 +40,13 @@ def main(config: DictConfig) -> None:
     check_comparison(config.comparison)  # needed at the end: told at the start
     wanted = str(config.compile).lower()
     check_keys([wanted], ["auto", "true", "false"], "compile")
-    compiled = str(has_compiler()).lower() if wanted == "auto" else wanted
     started = time.monotonic()
     folder = Path(config.runs, config.name)
     common = [
         f"experiment={config.experiment}",
         f"name={config.name}",
         f"runs={config.runs}",
-        f"algorithm.compile={compiled}",
+        f"algorithm.compile={wanted}",
         *config.overrides,
     ]
     with ThreadPoolExecutor(config.workers) as pool:  # first in, first out: pre-training comes before its arms
