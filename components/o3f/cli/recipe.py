@@ -171,7 +171,7 @@ def _command(
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            run_job(functools.partial(run, function, keys=keys), config, command)
+            run_job(lambda config: run(function, config, keys), config, command)
             return
         try:
             run(function, config, keys)
