@@ -179,11 +179,9 @@ def check_finished(path: Path, settings: Mapping[str, Any]) -> None:
     """
     if not (path / "done.json").exists():
         return
-    now, old = leaves(settings), leaves(read_settings(path / "config.yaml"))
-    for key in [key for key, value in now.items() if key.endswith(".compile") and value == "auto"]:
-        now[key] = old.get(key, False)  # a run keeps what it began with
+    old = leaves(read_settings(path / "config.yaml"))
     known = old.keys() | LATER_KEYS.keys()
-    changed = config_difference(old, {key: value for key, value in now.items() if key in known})
+    changed = config_difference(old, {key: value for key, value in leaves(settings).items() if key in known})
     require(
         not changed,
         f"{path} is finished, with other settings than these (then -> now):\n  " + "\n  ".join(changed) + "\n"
