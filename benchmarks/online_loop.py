@@ -12,7 +12,7 @@ from finetune import with_rule
 from omegaconf import DictConfig
 
 from o3f.collection import make_collection
-from o3f.data import RewardRule, make_buffer
+from o3f.data import make_buffer
 from o3f.training import build
 from o3f.training.exploration import make_actor
 
@@ -40,7 +40,7 @@ def stepper(exploration: str, updates: int) -> tuple[Callable[[], int], Callable
     policy: Any = learner.policy
     actor = make_actor(policy, learner.critic, config.exploration, policy.spec["action"])
     buffer = make_buffer(rows_of(transitions()), online_capacity=CAPACITY, batch_size=BATCH)
-    rule = RewardRule(**config.task.reward)
+    rule = build.reward_rule(config)
     schedule = build.schedule(config, learner, actor)
     state: Any = {"step": 0, "episode": 0, "return": 0.0}
     steps = iter(make_collection(build.collection(config), actor, state, buffer))
@@ -52,7 +52,7 @@ def stepper(exploration: str, updates: int) -> tuple[Callable[[], int], Callable
     def step() -> int:
         transition = next(steps).transition
         state["step"] += 1
-        buffer.extend(with_rule(transition, rule))
+        buffer.extend(with_rule(transition, rule, 0.0))
         schedule.step(state["step"])
         if updates:
             update()

@@ -6,6 +6,11 @@ run (the policy of a run folder); waypoint (AntMaze, with D4RL's relabelling for
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, recipe, require_range
+
+if __name__ == "__main__":
+    answer_first("collect", __file__)  # before the imports below, which take seconds
+
 import contextlib
 import shlex
 import sys
@@ -20,7 +25,6 @@ from omegaconf import DictConfig
 from tensordict.nn import TensorDictModuleBase
 
 from o3f.cli.progress import Progress
-from o3f.cli.recipe import recipe, require_range
 from o3f.collection.behaviours import (
     Behaviour,
     BehaviourConfig,

@@ -5,9 +5,13 @@ Takes finished runs and those under way, as far as all of a task have got. Seeds
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, check_keys, recipe
+
+if __name__ == "__main__":
+    answer_first("compare", __file__)  # before the imports below, which take seconds
+
 from omegaconf import DictConfig
 
-from o3f.cli.recipe import check_keys, recipe
 from o3f.figures.comparison import check_comparison, compare_runs
 from o3f.figures.found import found_runs, run_folders
 

@@ -7,6 +7,11 @@ data so collected is another question.
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, check_keys, recipe, require, require_range
+
+if __name__ == "__main__":
+    answer_first("diagnose", __file__)  # before the imports below, which take seconds
+
 import json
 from pathlib import Path
 
@@ -16,7 +21,6 @@ from rich.table import Table
 
 from o3f.algorithms import Learner
 from o3f.cli.progress import Progress
-from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.data import RewardRule
 from o3f.evaluation.diagnosis.judge import Judged, Settings, action_noise, judge_states
 from o3f.evaluation.diagnosis.report import advice, figures_of, root_mean_square, table_rows

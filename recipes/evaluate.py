@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, recipe, require_range
+
+if __name__ == "__main__":
+    answer_first("evaluate", __file__)  # before the imports below, which take seconds
+
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,6 @@ from tensordict.nn import TensorDictModuleBase
 
 from o3f.adapters import load_agent
 from o3f.algorithms import Learner
-from o3f.cli.recipe import recipe, require_range
 from o3f.evaluation.episodes import evaluate
 from o3f.evaluation.video import record_video
 from o3f.modules import GaussianCandidates, OptimisticActor

@@ -7,6 +7,11 @@ the environment's units), ``policy.json`` and a card, and needs no part of this 
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, recipe, require
+
+if __name__ == "__main__":
+    answer_first("export", __file__)  # before the imports below, which take seconds
+
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,6 @@ from torch import Tensor
 from o3f import export
 from o3f.adapters import load_agent
 from o3f.algorithms import Learner
-from o3f.cli.recipe import recipe, require
 from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.errors import optional
 from o3f.training import build

@@ -6,6 +6,11 @@ finished. It can be stopped at any time: the same command goes on. conf/figures.
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, check_keys, recipe, require, require_range
+
+if __name__ == "__main__":
+    answer_first("figures", __file__)  # before the imports below, which take seconds
+
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from o3f.cli.commands import arguments, command, given_overrides
-from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.data import is_local, open_dataset
 from o3f.errors import ResourceError, optional
 from o3f.figures.cost import Prices, launched_seconds, remaining_seconds

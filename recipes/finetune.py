@@ -6,6 +6,11 @@ and the update is the one used offline.
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, recipe
+
+if __name__ == "__main__":
+    answer_first("finetune", __file__)  # before the imports below, which take seconds
+
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,6 @@ from omegaconf import DictConfig
 from tensordict import TensorDictBase
 
 from o3f.cli.commands import command
-from o3f.cli.recipe import recipe
 from o3f.collection import make_collection
 from o3f.data import RewardRule
 from o3f.envs.seeds import seed_streams
@@ -23,6 +27,7 @@ from o3f.runs.folder import RunFolder
 from o3f.training import build
 from o3f.training.best import BestAgent
 from o3f.training.checks import check_online
+from o3f.training.compiling import settle_compile
 from o3f.training.loop import Training
 from o3f.training.start import online_rows_of, own_agent, record_agent, start_learner
 
@@ -40,6 +45,7 @@ def main(config: DictConfig) -> None:
 
 def finetune_in_folder(config: DictConfig) -> tuple[Path, dict[str, Any]]:
     """Fine-tune in the configuration's run folder, unless it is done already. Returns folder and final scores."""
+    config = settle_compile(config)
     with RunFolder.open(config) as run:
         if run.scores is None:
             run.finish(finetune(config, run))

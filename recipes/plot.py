@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, check_keys, recipe, require, require_range
+
+if __name__ == "__main__":
+    answer_first("plot", __file__)  # before the imports below, which take seconds
+
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from o3f.cli.recipe import check_keys, recipe, require, require_range
 from o3f.errors import optional
 from o3f.figures.found import found_runs, run_folders
 from o3f.figures.plot import draw_mean, in_parts

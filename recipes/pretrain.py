@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, recipe
+
+if __name__ == "__main__":
+    answer_first("pretrain", __file__)  # before the imports below, which take seconds
+
 from omegaconf import DictConfig
 
 from o3f.cli.commands import command, given_overrides
-from o3f.cli.recipe import recipe
 from o3f.training.offline import pretrain
 
 

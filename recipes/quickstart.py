@@ -6,6 +6,11 @@ Table and figure are those of the compare recipe.
 
 from __future__ import annotations
 
+from o3f.cli.recipe import answer_first, check_keys, recipe, require_range
+
+if __name__ == "__main__":
+    answer_first("quickstart", __file__)  # before the imports below, which take seconds
+
 import itertools
 import subprocess
 import time
@@ -15,9 +20,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from o3f.algorithms.compiled_step import has_compiler
 from o3f.cli.commands import arguments, command
-from o3f.cli.recipe import check_keys, recipe, require_range
 from o3f.data import is_local
 from o3f.errors import ResourceError
 from o3f.figures.comparison import check_comparison, compare_runs
@@ -37,14 +40,13 @@ def main(config: DictConfig) -> None:
     check_comparison(config.comparison)  # needed at the end: told at the start
     wanted = str(config.compile).lower()
     check_keys([wanted], ["auto", "true", "false"], "compile")
-    compiled = str(has_compiler()).lower() if wanted == "auto" else wanted
     started = time.monotonic()
     folder = Path(config.runs, config.name)
     common = [
         f"experiment={config.experiment}",
         f"name={config.name}",
         f"runs={config.runs}",
-        f"algorithm.compile={compiled}",
+        f"algorithm.compile={wanted}",
         *config.overrides,
     ]
     with ThreadPoolExecutor(config.workers) as pool:  # first in, first out: pre-training comes before its arms

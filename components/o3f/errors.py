@@ -18,8 +18,6 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 
 class O3FError(Exception):
     """Something that the person at the command line can mend: its message is for them, and shown without a trace."""
@@ -137,6 +135,8 @@ def check_device(name: Any) -> None:
     Examples:
         >>> check_device("cpu")
     """
+    import torch  # here, because it takes seconds, and messages should not
+
     try:
         if name is None or torch.empty(1, device=name).is_meta:
             raise TypeError("expected cpu, cuda or cuda:NUMBER")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -39,7 +40,8 @@ class AWACConfig:
         normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
         compile: take each gradient step as one compiled graph: half a minute at the start of a process (seconds where
-            its cache is warm), then faster. Needs a C++ compiler on a CPU.
+            its cache is warm), then faster. Needs a C++ compiler on a CPU. ``auto`` is for recipes, see
+            :func:`~o3f.training.compiling.settle_compile`; a learner takes it as false.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -59,7 +61,7 @@ class AWACConfig:
     subset_size: int = 2
     normalise: bool = False
     init: Init = "default"
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""

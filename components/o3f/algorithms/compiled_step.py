@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +24,9 @@ def can_compile_steps() -> bool:
 
 
 def has_compiler() -> bool:
-    """Whether steps can be compiled for a CPU here: by this torch, and with ``$CXX`` or g++."""
-    return can_compile_steps() and shutil.which(os.environ.get("CXX", "g++")) is not None
+    """Whether steps can be compiled for a CPU here: by this torch, with ``$CXX`` or g++, and Python's headers."""
+    headers = Path(sysconfig.get_path("include"), "Python.h")  # what is compiled is called from Python
+    return can_compile_steps() and shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
 
 
 class CompiledStep:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -56,7 +57,8 @@ class CQLConfig:
         normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
         compile: take each gradient step as one compiled graph: half a minute at the start of a process (seconds where
-            its cache is warm), then faster. Needs a C++ compiler on a CPU.
+            its cache is warm), then faster. Needs a C++ compiler on a CPU. ``auto`` is for recipes, see
+            :func:`~o3f.training.compiling.settle_compile`; a learner takes it as false.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -86,7 +88,7 @@ class CQLConfig:
     actor_aggregation: ActorAggregation = "min"
     normalise: bool = False
     init: Init = "default"
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""

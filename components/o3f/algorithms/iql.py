@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -41,7 +42,8 @@ class IQLConfig:
         actor_decay_steps: updates over which the actor's rate falls to 0 on a cosine; None keeps it
             constant (as the original does in fine-tuning).
         compile: take each gradient step as one compiled graph: half a minute at the start of a process (seconds where
-            its cache is warm), then faster. Needs a C++ compiler on a CPU.
+            its cache is warm), then faster. Needs a C++ compiler on a CPU. ``auto`` is for recipes, see
+            :func:`~o3f.training.compiling.settle_compile`; a learner takes it as false.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -61,7 +63,7 @@ class IQLConfig:
     normalise: bool = False
     init: Init = "orthogonal"
     actor_decay_steps: int | None = None
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
@@ -84,6 +86,7 @@ class IQLLearner(Learner):
     """
 
     config_type = IQLConfig
+    gains_by_compiling = True
     needs_value = True
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -58,7 +58,8 @@ class LAPOConfig:
         normalise: z-score states and actions with the dataset's statistics, inside the networks.
         init: of every layer, ``"default"`` (torch's, the original's) or ``"orthogonal"``.
         compile: take each gradient step as one compiled graph: half a minute at the start of a process (seconds where
-            its cache is warm), then faster. Needs a C++ compiler on a CPU.
+            its cache is warm), then faster. Needs a C++ compiler on a CPU. ``auto`` is for recipes, see
+            :func:`~o3f.training.compiling.settle_compile`; a learner takes it as false.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -84,7 +85,7 @@ class LAPOConfig:
     layer_norm: bool = False
     normalise: bool = True
     init: Init = "default"
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""

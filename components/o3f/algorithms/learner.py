@@ -39,6 +39,9 @@ class Learner(ABC):
     squashed: ClassVar[bool] = False
     """Whether its policy is a Gaussian squashed by a tanh."""
 
+    gains_by_compiling: ClassVar[bool] = False
+    """Whether its gradient steps were measured to be faster compiled; docs/performance.md."""
+
     needs_value: ClassVar[bool] = False
     """Whether it has a value network, and learns critics from the dataset alone, whatever the policy."""
 
@@ -126,9 +129,10 @@ class Learner(ABC):
     def _make_step(self, step: Step) -> Step:
         """Return a method that takes one gradient step, compiled where the configuration asks for it.
 
-        An :attr:`actor_term` is evaluated without: optimistic selection is no part of the graph.
+        ``auto`` is for recipes, which settle it before; here it asks for nothing. An :attr:`actor_term` is evaluated
+        without: optimistic selection is no part of the graph.
         """
-        if not self.config.compile:
+        if self.config.compile is not True:
             return step
         compiled = CompiledStep(step, self.optimisers)
         return lambda *inputs: (compiled if self.actor_term is None else step)(*inputs)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDictBase
@@ -47,7 +47,8 @@ class SACConfig:
         normalise: z-scores of observations and actions inside the networks, measured on the dataset.
         init: of every layer, ``"default"`` (torch's) or ``"orthogonal"``.
         compile: take each gradient step as one compiled graph: half a minute at the start of a process (seconds where
-            its cache is warm), then faster. Needs a C++ compiler on a CPU.
+            its cache is warm), then faster. Needs a C++ compiler on a CPU. ``auto`` is for recipes, see
+            :func:`~o3f.training.compiling.settle_compile`; a learner takes it as false.
 
     Raises:
         ConfigError: for a value out of its range.
@@ -67,7 +68,7 @@ class SACConfig:
     entropy_backup: bool = True
     normalise: bool = False
     init: Init = "default"
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""

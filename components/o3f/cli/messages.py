@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml  # type: ignore[import-untyped]
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -76,7 +75,9 @@ def exit_code(error: Exception) -> int:
     """Return the exit code that stands for ``error``."""
     if isinstance(error, _COMPOSITION):
         return 2
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    # torch's error is known by its name: importing torch takes seconds, and most messages come without it.
+    exhausted = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if exhausted or "can't allocate memory" in str(error):
         return 4
     if isinstance(error, OSError) and error.errno in _EXHAUSTED:
         return 4

@@ -2,6 +2,9 @@
 
 A recipe is a function of its configuration::
 
+    if __name__ == "__main__":
+        answer_first("finetune", __file__)  # may stand before imports that take seconds, or be left out
+
     @recipe("finetune")                     # ../conf/finetune.yaml, seen from the recipe's own file
     def main(config: DictConfig) -> None:
         require_range(config, "algorithm.expectile", "(0, 1)")
@@ -29,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.conf import HydraConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -44,7 +46,7 @@ from o3f.cli.sweeps import Command, SweepFolder, missing_launcher, outcomes, rep
 from o3f.errors import ConfigError, O3FError, check_device, check_keys, require, require_range
 from o3f.runs.files import scratch_folder
 
-__all__ = ["check_keys", "recipe", "require", "require_range"]
+__all__ = ["answer_first", "check_keys", "recipe", "require", "require_range"]
 
 #: What ``torch.set_float32_matmul_precision`` takes.
 PRECISIONS = ("highest", "high", "medium")
@@ -82,8 +84,49 @@ def recipe(config_name: str, config_path: str = "../conf") -> Callable[[Function
     return decorate
 
 
+def answer_first(config_name: str, file: str, config_path: str = "../conf") -> None:
+    """Answer a command line that needs no more than the configuration, and end the process; else return.
+
+    Such are questions (``--help``, ``--cfg job``), misspelt keys, missing values. A recipe that calls this before its
+    imports answers in the time that Hydra takes, not in that of torch.
+
+    Args:
+        config_name: as for :func:`recipe`.
+        file: of the recipe, ``__file__``.
+        config_path: as for :func:`recipe`.
+
+    Raises:
+        SystemExit: after an answer.
+    """
+    if any(each in ("-m", "--multirun") or each.startswith("hydra.mode=") for each in sys.argv[1:]):
+        return  # Hydra looks at a sweep when it makes its jobs
+    checked: list[DictConfig] = []
+
+    def check(function: Function, config: DictConfig, keys: Keys | None) -> None:
+        function(_checked(config, keys))
+
+    code = _command(checked.append, (Path(file).resolve().parent / config_path).resolve(), config_name, check)
+    if code or not checked:
+        sys.exit(end_output(code))
+
+
 def _run(function: Function, config: DictConfig, keys: Keys | None) -> None:
+    import torch  # here, because it takes seconds, and messages should not
+
+    config = _checked(config, keys)
     logging.getLogger("torchrl").setLevel(logging.WARNING)
+    if config.get("threads") is not None:
+        torch.set_num_threads(config.threads)
+    if "precision" in config:
+        torch.set_float32_matmul_precision(config.precision)
+    if "device" in config and (config.device is not None or "run" not in config):  # null: that of the run
+        check_device(config.device)
+    expand_home(config)
+    function(config)
+
+
+def _checked(config: DictConfig, keys: Keys | None) -> DictConfig:
+    """Return a copy with every interpolation resolved, in which every key is known and no value is missing."""
     config = copy.deepcopy(config)
     try:
         if keys is not None:
@@ -95,14 +138,9 @@ def _run(function: Function, config: DictConfig, keys: Keys | None) -> None:
     require(not missing, f"no value for {', '.join(missing)}; add them as key=value.")
     if config.get("threads") is not None:
         require_range(config, "threads", "[1, 1024]", integer=True)
-        torch.set_num_threads(config.threads)
     if "precision" in config:
         check_keys([config.precision], PRECISIONS, "precision")
-        torch.set_float32_matmul_precision(config.precision)
-    if "device" in config and (config.device is not None or "run" not in config):  # null: that of the run
-        check_device(config.device)
-    expand_home(config)
-    function(config)
+    return config
 
 
 def expand_home(node: Any) -> None:
@@ -115,7 +153,12 @@ def expand_home(node: Any) -> None:
             node[key] = str(Path(value).expanduser())
 
 
-def _command(function: Function, folder: Path, config_name: str) -> int:
+def _command(
+    function: Function,
+    folder: Path,
+    config_name: str,
+    run: Callable[[Function, DictConfig, Keys | None], None] = _run,
+) -> int:
     """Run the command line; return the exit code."""
     # Hydra's grammar has no ~ in a value, and shells leave it alone after an equals sign.
     sys.argv[1:] = [re.sub(r"(?<=[=,\[])~(?=/)", str(Path.home()), each) for each in sys.argv[1:]]
@@ -127,7 +170,7 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     def checked(config: DictConfig) -> None:
         if keys is not None:
             keys.check_given(HydraConfig.get().overrides.task, config_name)
-        _run(function, config, keys)
+        run(function, config, keys)
 
     @functools.wraps(function)
     def job(config: DictConfig) -> None:
@@ -146,7 +189,7 @@ def _command(function: Function, folder: Path, config_name: str) -> int:
     SweepFolder.path = None
     code = 0
     with scratch_folder("o3f-hydra") as scratch:
-        _quiet_hydra(str(scratch))
+        _quiet_hydra(str(scratch), config_name)
         try:
             with stoppable():
                 hydra.main(version_base="1.3", config_path=str(folder), config_name=config_name)(job)()
@@ -191,9 +234,10 @@ _WITH_A_VALUE = (
 )
 
 
-def _quiet_hydra(scratch: str) -> None:
+def _quiet_hydra(scratch: str, name: str) -> None:
     """Make Hydra write into ``scratch`` what it insists on writing (``multirun.yaml``), and log nothing."""
     node = HydraConf(run=RunDir(dir="."), sweep=SweepDir(dir=scratch, subdir="."), output_subdir=None)
+    node.job.name = name
     ours = {"output": None, "hydra_logging": "none", "job_logging": "none"}
     node.defaults = [{group: ours.get(group, choice)} for entry in node.defaults for group, choice in entry.items()]
     node.callbacks = {"sweep": {"_target_": "o3f.cli.sweeps.SweepFolder"}}

@@ -47,6 +47,9 @@ LATER_KEYS: Mapping[str, Any] = {
     "num_lanes": 1,
 }
 
+#: Keys whose ``auto`` becomes true or false when a run begins, and stays so: it is no other value than either.
+SETTLED_KEYS = frozenset({"algorithm.compile", "offline_algorithm.compile"})
+
 _LARGEST = 100_000  # bytes of a configuration, which has some 6,000
 _DEEPEST = 20
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -100,9 +103,12 @@ def config_difference(
         ['a.b: 1 -> 2']
         >>> config_difference({"seed": 0}, {"seed": 0, "precision": "highest"})
         []
+        >>> config_difference({"algorithm": {"compile": True}}, {"algorithm": {"compile": "auto"}})
+        []
     """
     before, after = identity(old, free_keys), identity(new, free_keys)
-    changed = [key for key in before | after if before.get(key) != after.get(key)]
+    left_open = {key for key in SETTLED_KEYS if "auto" in (before.get(key), after.get(key))}
+    changed = [key for key in before | after if before.get(key) != after.get(key) and key not in left_open]
     told = {key: LATER_KEYS.get(key, "(absent)") for key in changed}
     return [f"{key}: {before.get(key, told[key])} -> {after.get(key, told[key])}" for key in changed]
 

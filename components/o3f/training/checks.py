@@ -275,6 +275,9 @@ def check_algorithm(config: DictConfig) -> None:
         require(isinstance(sizes, ListConfig | list), f"algorithm.{key} must be a list of sizes, found {sizes!r}.")
         for size in sizes:
             require_range({"algorithm": {key: size}}, f"algorithm.{key}", "[1, inf)", integer=True)
+    for part in ("algorithm", "offline_algorithm"):
+        compile = (config.get(part) or {}).get("compile", False)
+        require(compile in (True, False, "auto"), f"{part}.compile must be auto, true or false, found {compile!r}.")
     require_range(config, "algorithm.num_critics", "[1, inf)", integer=True)
     if algorithm.get("subset_size") is not None:
         require_range(config, "algorithm.subset_size", "[1, inf)", integer=True)

@@ -30,14 +30,15 @@ from o3f.runs.identity import (
 )
 from o3f.training import build
 from o3f.training.checks import check_offline
+from o3f.training.compiling import settle_compile
 from o3f.training.loop import Training
 
-#: How pre-training is watched and saved, which changes nothing in its result.
+#: How pre-training is watched, saved and computed, which changes nothing in its result but the last bits.
 WATCHING_KEYS = frozenset(
     {
         *("evaluation.episodes", "evaluation.seed", "evaluation.q_bias_episodes"),
         *("guard.on_nonfinite", "guard.patience", "guard.max_rollbacks", "guard.max_q_ratio"),
-        *("offline.evaluate_every", "offline.checkpoint_every", "offline.log_every"),
+        *("offline.evaluate_every", "offline.checkpoint_every", "offline.log_every", "algorithm.compile"),
     }
 )
 
@@ -66,6 +67,7 @@ def pretrain(config: DictConfig, *, timeout: float = 0.0) -> Path:
     """
     check_offline(config)
     require(config.dataset.id != "none", "pre-training needs a dataset: dataset=minari dataset.id=NAMESPACE/NAME-v0.")
+    config = settle_compile(config)
     with RunFolder.open(config, timeout=timeout) as run:
         if run.scores is None:
             run.finish(_train(config, run))
@@ -154,7 +156,7 @@ def _as_begun(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for key, value in leaves(theirs).items():
         if key in WATCHING_KEYS | ACTING_KEYS | {"name"} or key.split(".")[0] in ONLINE_KEYS:
             OmegaConf.update(begun, key, value, force_add=True)
-    for key in ACTING_KEYS & LATER_KEYS.keys() - leaves(theirs).keys():
+    for key in (WATCHING_KEYS | ACTING_KEYS) & LATER_KEYS.keys() - leaves(theirs).keys():
         OmegaConf.update(begun, key, LATER_KEYS[key], force_add=True)
     return {**plain(begun), "resume": "auto", "resume_allow": []}
 
