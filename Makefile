@@ -2,14 +2,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: help setup setup-dev test test-slow check format quickstart docs clean
+.PHONY: help setup setup-dev test test-slow lint check format quickstart docs clean
 
 help:
 	@echo "make setup       install what the recipes need into $(VENV)"
 	@echo "make quickstart  pre-train, fine-tune, compare: six minutes of two cores"
 	@echo "make test        run the tests"
 	@echo "make test-slow   run the tests that take minutes: figures, quickstart, benchmark, every compiled step"
-	@echo "make check       lint and type checks"
+	@echo "make lint        ruff and mypy, as continuous integration runs them"
+	@echo "make check       the same, and pyright, which fetches Node.js where there is none"
 	@echo "make docs        build the documentation into site/"
 
 $(VENV)/.setup: pyproject.toml
@@ -29,9 +30,12 @@ quickstart: setup
 test: setup-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: setup-dev
+lint: setup-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/mypy components recipes && $(BIN)/pyright components recipes
+	$(BIN)/mypy components recipes
+
+check: lint
+	$(BIN)/pyright components recipes
 
 $(VENV)/.setup-docs: $(VENV)/.setup
 	@$(BIN)/pip install -q -e ".[docs]" && touch $@
