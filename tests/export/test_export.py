@@ -244,7 +244,6 @@ class Refuse:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
 import json, re, torch
-from tests.support.pages import blocks
 code = re.findall("```python\\n(.*?)```", open("README.md").read(), re.S)
 assert len(code) == 2
 for block in code:

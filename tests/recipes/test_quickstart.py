@@ -46,6 +46,7 @@ def test_a_signal_ends_the_runs_and_starts_no_more(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(quickstart, "arguments", lambda *_: ["sleep", "60"])
     monkeypatch.setattr(quickstart, "is_local", lambda _: True)
     monkeypatch.setattr(quickstart, "STARTED", started := [])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
 
     def stop() -> None:
         while len(started) < 2:
@@ -55,6 +56,7 @@ def test_a_signal_ends_the_runs_and_starts_no_more(monkeypatch: pytest.MonkeyPat
     threading.Thread(target=stop).start()
     with pytest.raises(KeyboardInterrupt):
         quickstart.main(settings("quickstart", f"runs={tmp_path}"))
+    signal.signal(signal.SIGINT, before)
     assert [process.poll() for process in started] == [-signal.SIGTERM] * 2
 
 

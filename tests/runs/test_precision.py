@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from o3f.algorithms import IQLLearner
-from o3f.runs.identity import LATER_KEYS, leaves, plain, run_path
+from o3f.runs.identity import LATER_KEYS, SETTLED_KEYS, leaves, plain, run_path
 from recipes import finetune
 from tests.support.recipe_runs import TINY, command, run, run_stopped, settings
 
@@ -102,4 +102,6 @@ def test_later_keys_are_keys_of_a_run_with_these_defaults() -> None:
     known = leaves(plain(settings("finetune")))
     there = {key: known[key] for key in LATER_KEYS if key in known}  # the others are gone, or of another algorithm
     assert there.keys() >= {"precision", "task.centre", "algorithm.normalise"}
-    assert there == {key: LATER_KEYS[key] for key in there}
+    settled = {key: known[key] for key in SETTLED_KEYS & there.keys()}
+    assert set(settled.values()) == {"auto"}  # which is no other value than the default
+    assert there == {key: LATER_KEYS[key] for key in there} | settled

@@ -169,7 +169,8 @@ def _command(
 
     def checked(config: DictConfig) -> None:
         if keys is not None:
-            keys.check_given(HydraConfig.get().overrides.task, config_name)
+            given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+            keys.check_given(map(str, given), config_name)
         run(function, config, keys)
 
     @functools.wraps(function)

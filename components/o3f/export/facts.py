@@ -46,6 +46,7 @@ def scores_at(folder: Path, step: int, episodes: int) -> dict[str, Any] | None:
     metrics, done = folder / "metrics.csv", folder / "done.json"
     rows = read_csv(metrics) if metrics.exists() else []
     found = {tag.removeprefix("eval/"): value for at, tag, value in rows if at == step and tag.startswith("eval/")}
+    found.pop("gain", None)  # the run's, not this agent's
     if not found and done.exists() and read_json(done).get("step") == step:
         found = {name: value for name, value in read_json(done).items() if name != "step"}
     return {"episodes": episodes, **found} if found else None
