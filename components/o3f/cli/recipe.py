@@ -169,8 +169,8 @@ def _command(
 
     def checked(config: DictConfig) -> None:
         if keys is not None:
-            given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-            keys.check_given(map(str, given), config_name)
+            given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+            keys.check_given(given, config_name)
         run(function, config, keys)
 
     @functools.wraps(function)
