@@ -64,6 +64,15 @@ def test_the_first_thousand_online_rows_have_the_share_asked_for(fraction: float
     assert sampler.weights[:3_000].eq(1).all()
 
 
+def test_without_online_rows_the_dataset_is_drawn_from_alike() -> None:
+    buffer, sampler = balanced()
+    count, share = 40_000, 1 / sampler.num_offline
+    index, _ = sampler.sample(buffer.storage, count)
+    found = torch.bincount(index, minlength=sampler.num_offline).double()
+    assert len(found) == sampler.num_offline
+    assert ((found - count * share).abs() <= 4.5 * (count * share * (1 - share)) ** 0.5).all()
+
+
 def test_rows_are_drawn_as_often_as_they_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights held still: counts within four standard errors, and none of the rows that are not there yet."""
     buffer, sampler = balanced()

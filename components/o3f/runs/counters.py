@@ -20,9 +20,9 @@ class Counters:
         failures_in_a_row: since the last episode that ended by itself.
 
     Examples:
-        >>> counters = Counters(step=3)
+        >>> counters = Counters(step=3, failures=1)
         >>> counters.load_state_dict({"step": 5, "saved": 4})
-        >>> counters.step, counters.saved, counters.episode
+        >>> counters.step, counters.saved, counters.failures
         (5, 4, 0)
     """
 
