@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from o3f.data import ROW_KEYS, hash_rows, make_buffer, online_rows, restore_online
+from o3f.data.rows import allocate_rows
 from tests.support.rows import make_rows
 
 
@@ -264,3 +265,18 @@ def test_mistakes_are_named() -> None:
         make_buffer(None)
     with pytest.raises(ValueError, match=r"online_fraction is 1.5"):
         make_buffer(make_rows(2), online_fraction=1.5)
+
+
+@pytest.mark.parametrize("key", ["observation", "action", ("next", "reward")])
+def test_rows_of_another_shape_or_type_are_not_spread_over_the_columns(key: Any) -> None:
+    buffer = make_buffer(allocate_rows(4, 3, 2), online_capacity=5)
+    row = allocate_rows(1, 3, 2).unlock_()
+    width = row[key].shape[-1]
+    buffer.extend(row)
+    for wrong in (torch.ones(1, width + 1), torch.ones(1, 1 if width > 1 else 2), torch.ones(1, width).double()):
+        with pytest.raises(
+            ValueError, match=rf"of the rows is {wrong.dtype} \[1, .*expected torch.float32 \[1, {width}\]"
+        ):
+            buffer.extend(row.clone().set(key, wrong))
+    assert len(buffer) == 5
+    assert buffer[4][key].count_nonzero() == 0

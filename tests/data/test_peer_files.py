@@ -72,6 +72,40 @@ def test_d3rlpy_what_is_not_supported_is_named(tmp_path: Path) -> None:
         load_file(file)
 
 
+@pytest.mark.parametrize("rows", [2, 4])
+def test_d3rlpy_an_episode_with_a_reward_too_few_or_too_many_moves_no_other(tmp_path: Path, rows: int) -> None:
+    file = write_d3rlpy(tmp_path / "dataset.h5", {3: True, 5: True}, rewards_0=None)
+    with h5py.File(file, "a") as arrays:
+        arrays["rewards_0"] = np.zeros((rows, 1), np.float32)
+    with pytest.raises(ConfigError, match=rf"'rewards_0' of .* has shape \({rows}, 1\), expected \(3, 1\): as many"):
+        load_file(file)
+
+
+def test_d3rlpy_an_episode_of_another_width(tmp_path: Path) -> None:
+    file = write_d3rlpy(tmp_path / "dataset.h5", {3: True, 5: True}, observations_1=None)
+    with h5py.File(file, "a") as arrays:
+        arrays["observations_1"] = np.zeros((5, 2), np.float32)
+    with pytest.raises(ConfigError, match=r"'observations_1' of .* has shape \(5, 2\), expected \(5, 1\)"):
+        load_file(file)
+
+
+@pytest.mark.parametrize("count", ["two", np.nan, -1, 1.5])
+def test_d3rlpy_a_number_of_episodes_that_is_none(tmp_path: Path, count: Any) -> None:
+    file = write_d3rlpy(tmp_path / "dataset.h5", {3: True}, num_episodes=None)
+    with h5py.File(file, "a") as arrays:
+        arrays["num_episodes"] = count
+    with pytest.raises(ConfigError, match=r"'num_episodes' of .*, expected the number of its episodes"):
+        load_file(file)
+
+
+def test_torchrl_a_type_that_is_not_read_is_no_damage(tmp_path: Path) -> None:
+    rows = collected(12)
+    rows["action"] = rows["action"].bfloat16()
+    rows.memmap(tmp_path / "half")
+    with pytest.raises(ConfigError, match="action is of type bfloat16, which is not read: convert it first"):
+        load_file(tmp_path / "half")
+
+
 def collected(num_rows: int) -> TensorDict:
     env = GymWrapper(make())
     env.set_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,8 +69,8 @@ def test_a_running_sum_is_of_the_episode_played_and_not_of_a_dataset() -> None:
 
 @pytest.mark.parametrize(
     ("scale", "shift"),
-    [(0.0, 1.0), (math.nan, 0.0), (1.0, math.inf), ("range", 0.0), ("return_range", math.nan)],
+    [(0.0, 1.0), (math.nan, 0.0), (1.0, math.inf), ("range", 0.0), ("return_range", math.nan), (1.0, "1")],
 )
-def test_meaningless_rules_are_refused(scale: float, shift: float) -> None:
+def test_meaningless_rules_are_refused(scale: Any, shift: Any) -> None:
     with pytest.raises(ValueError, match="expected finite numbers"):
         RewardRule(scale, shift)

@@ -509,7 +509,7 @@ def test_f23_kinds_of_values(observation: Any, action: Any, message: str | None)
     np.testing.assert_allclose(rows["action"].numpy(), actions, rtol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["cut", "metadata", "metadata cut"])
+@pytest.mark.parametrize("damage", ["cut", "metadata", "metadata cut", "list"])
 def test_f24_an_interrupted_download_is_named(tmp_path: Path, damage: str) -> None:
     write("toy/cheetah-v0", [50])
     data = tmp_path / "toy" / "cheetah-v0" / "data"
@@ -519,13 +519,17 @@ def test_f24_an_interrupted_download_is_named(tmp_path: Path, damage: str) -> No
     elif damage == "metadata":
         (data / "metadata.json").unlink()
     else:
-        (data / "metadata.json").write_text('{"total_')
+        (data / "metadata.json").write_text("[]" if damage == "list" else '{"total_')
     with pytest.raises(RuntimeError, match=r"cannot be read .* delete that folder"):
         load_minari("toy/cheetah-v0")
 
 
 def test_f24_fewer_transitions_than_stated_are_an_incomplete_dataset() -> None:
     dataset = write("toy/cheetah-v0", [5, 5])
+    for stated in (9, 5):  # within an episode, at the end of one
+        dataset.storage.update_metadata({"total_steps": stated})
+        with pytest.raises(RuntimeError, match=f"states {stated} transitions but holds more"):
+            load_minari("toy/cheetah-v0")
     dataset.storage.update_metadata({"total_steps": 12})
     with pytest.raises(RuntimeError, match="states 12 transitions but holds 10"):
         load_minari("toy/cheetah-v0")

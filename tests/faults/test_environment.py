@@ -19,6 +19,7 @@ from o3f.cli.signals import StopSignals
 from o3f.data import end_episode, make_buffer
 from o3f.envs import EnvConfig, episode_seed, flat_observation, make_env, make_gym_env
 from o3f.errors import ActionError, EnvironmentFailure, EvaluationError
+from o3f.evaluation import video
 from o3f.evaluation.episodes import evaluate
 from o3f.evaluation.video import record_video
 from o3f.runs.counters import Counters
@@ -348,10 +349,15 @@ def test_f35_a_broken_renderer_is_one_warning(tmp_path: Path, monkeypatch: pytes
 
     pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setattr(Faulty, "render", fail)
+    monkeypatch.setattr(video, "_blind", [])
     before = torch.get_rng_state()
-    with pytest.warns(RuntimeWarning, match=r"no OpenGL context.*MUJOCO_GL"):
-        assert record_video(STILL, EnvConfig(FAULTY, kwargs={"how": "none"}), tmp_path / "counter.mp4", seed=0) is None
+    config, film = EnvConfig(FAULTY, kwargs={"how": "none"}), tmp_path / "counter.mp4"
+    with pytest.warns(RuntimeWarning, match=r"no OpenGL context.*MUJOCO_GL.*No further film is made in this process"):
+        assert record_video(STILL, config, film, seed=0) is None
     assert torch.equal(before, torch.get_rng_state())
+    made = Faulty.made
+    assert record_video(STILL, config, film, seed=0) is None  # and no warning, which would be an error
+    assert Faulty.made == made  # the second try of what draws could end the process
 
 
 def test_f36_evaluation_on_or_off_changes_nothing(pretrained: str, place: Path) -> None:

@@ -233,3 +233,42 @@ def test_arguments_that_do_not_fit(tmp_path: Path) -> None:
     file = write(tmp_path / "a.npz", sound())
     with pytest.raises(ValueError, match="storage_dir"):
         load_file(file, storage="memmap")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"action_scale": -1.0}, r"action_scale must be in \(0, 1\], found -1.0"),
+        ({"action_scale": 2.0}, r"action_scale must be in \(0, 1\], found 2.0"),
+        ({"online_fraction": 0.001, "online_capacity": 5}, "online_fraction=0.001 of batch_size=256 is not one row"),
+        ({"online_fraction": 0.5}, "online_fraction=0.5 is about online rows, and there is no room for one"),
+        ({"balanced": True}, "balanced=True is about online rows, and there is no room for one"),
+        ({"batch_size": 0}, "batch_size is 0, expected a whole number, at least 1"),
+        ({"batch_size": 2.5}, "batch_size is 2.5, expected a whole number"),
+        ({"online_capacity": -1}, "online_capacity is -1, expected a whole number, at least 0"),
+        ({"max_transitions": 7.5}, "max_transitions is 7.5, expected None or a whole number"),
+        ({"storage_dir": "rows"}, "storage_dir='rows' is for files of rows: give storage='memmap'"),
+        ({"observation_keys": ["position"]}, r"observation_keys=\['position'\] take parts of an observation"),
+        ({"reward": 0.1}, r"reward is 0.1, expected None or a rule: RewardRule\(scale=..., shift=...\)"),
+    ],
+)
+def test_arguments_that_would_do_nothing_or_what_nobody_means(tmp_path: Path, options: Any, told: str) -> None:
+    file = write(tmp_path / "a.npz", sound())
+    with pytest.raises(ValueError, match=told):
+        load_file(file, **options)
+
+
+def test_two_arrays_of_one_meaning_that_differ(tmp_path: Path, name: str) -> None:
+    arrays = sound()
+    arrays["terminations"] = arrays["terminals"].copy()
+    assert len(open_file(write(tmp_path / name, arrays)).spans) == 2
+    arrays["terminations"][3] = 1
+    assert_refused(write(tmp_path / name, arrays), "'terminals' and 'terminations' of", "differ, first in row 3")
+
+
+def test_a_member_that_is_no_array(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.npz", sound())
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("notes.npy", b"no array")
+    with pytest.raises(RuntimeError, match=r"a.npz cannot be read \(OSError: notes.npy is no array"):
+        load_file(file)

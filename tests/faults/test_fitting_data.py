@@ -132,13 +132,13 @@ def test_f58_episodes_of_one_step_that_do_not_end() -> None:
 
 
 def test_f58_the_same_id_with_other_settings() -> None:
-    """Arguments, time limit and frame skip of a dataset that collect made."""
+    """Arguments, time limit, frame skip and action scale of a dataset that collect made."""
     runs.run(
         "collect",
         *("task=custom", "task.env.id=own/Kept-v0", "task.dataset.id=me/own-v0", "steps=10", "task.env.frame_skip=2"),
-        "+task.env.kwargs.reach=50.0",
+        *("+task.env.kwargs.reach=50.0", "task.env.action_scale=0.5"),
     )
-    made = EnvConfig("own/Kept-v0", kwargs={"reach": 50.0}, frame_skip=2)
+    made = EnvConfig("own/Kept-v0", kwargs={"reach": 50.0}, frame_skip=2, action_scale=0.5)
     check_environment("me/own-v0", make_raw_env(made))
     other = EnvConfig("own/Kept-v0", kwargs={"reach": 50.0, "dtype": "float32"}, max_episode_steps=9)
     with pytest.warns(UserWarning, match="with other settings") as caught:
@@ -147,4 +147,5 @@ def test_f58_the_same_id_with_other_settings() -> None:
         "- argument dtype: not given in the dataset, float32 here",
         "- time limit: 5 of the environment's steps in the dataset, 9 here",
         "- frame_skip: 2 of the environment's steps a step in the dataset, 1 here",
+        "- action_scale: 0.5 of the action bounds in the dataset, 1.0 here",
     ]

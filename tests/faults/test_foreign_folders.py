@@ -132,6 +132,29 @@ def test_f85_a_folder_of_checkpoints_that_is_gone_is_no_fresh_start(begun: Path,
         assert not run.load({"box": Box(0)})
 
 
+@pytest.mark.parametrize("kept", ["checkpoints", "done.json"])
+def test_f10_a_configuration_that_is_gone_is_no_leave_for_another(kept: str, config: dict[str, Any]) -> None:
+    with RunFolder.open(config) as run:
+        if kept == "done.json":
+            run.finish({"score": 1.0})
+        else:
+            run.save(1, {"box": Box(1)}, last=False)
+    (run.path / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"config.yaml is gone from a folder that holds a run.*Restore that file"):
+        RunFolder.open({**config, "task": {"name": "hopper-medium", "sigma": 0.3}})
+    assert not (run.path / "config.yaml").exists()
+
+
+def test_f10_what_a_run_was_begun_on_is_compared_or_missed(config: dict[str, Any]) -> None:
+    with RunFolder.open(config) as run:
+        run.record_environment(dataset_hash="one")
+        run.save(1, {"box": Box(1)}, last=False)
+    (run.path / "env.json").unlink()
+    with RunFolder.open(config) as run, pytest.raises(ConfigError, match=r"env.json is gone.*on which data it was"):
+        run.record_environment(dataset_hash="two")
+    assert not (run.path / "env.json").exists()
+
+
 @pytest.mark.parametrize("cut", [True, False])
 def test_f85_metrics_that_are_lost_are_told(cut: bool, begun: Path, config: dict[str, Any]) -> None:
     with RunFolder.open(config) as run:

@@ -217,6 +217,8 @@ def test_f90_an_environment_that_changes_the_folder_takes_nothing_along(
     monkeypatch.chdir(tmp_path)
     env = make_gym_env(EnvConfig("own/Moving-v0"), seed=0)
     assert Path.cwd() == tmp_path
+    make_env(EnvConfig("own/Moving-v0"), seed=0)  # which takes a first look at it, below our wrappers
+    assert Path.cwd() == tmp_path
     env.reset()
     assert Path.cwd() == tmp_path
     env.step(np.zeros(1))

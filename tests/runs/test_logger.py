@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from o3f.errors import ConfigError
 from o3f.runs import logger as logging
 from o3f.runs.logger import RunLogger, read_csv
 
@@ -53,6 +54,11 @@ def test_csv_is_exact_for_any_float(tmp_path_factory, values):
             logger.log(step, {"tag": value})
     again = [value for _, _, value in read_csv(folder / "metrics.csv")]
     assert [repr(value) for value in again] == [repr(value) for value in values]
+
+
+def test_metrics_that_are_gone_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"metrics.csv is gone, which every run writes. Restore it, or leave that"):
+        read_csv(tmp_path / "metrics.csv")
 
 
 def test_wall_clock_figures_live_apart(tmp_path):

@@ -79,7 +79,8 @@ def load(root: Path, dataset_id: str, storages: list[str], limit: float) -> None
 
 def _figures(load_minari: Any, root: Path, dataset_id: str, storage: str) -> str:
     base, start = anonymous_megabytes(), time.monotonic()
-    buffer = load_minari(dataset_id, root=root, storage=storage, storage_dir=root / "rows", online_capacity=1000)
+    folder = root / "rows" if storage == "memmap" else None
+    buffer = load_minari(dataset_id, root=root, storage=storage, storage_dir=folder, online_capacity=1000)
     converted, loaded = time.monotonic() - start, anonymous_megabytes()
     start, batches = time.monotonic(), 300
     for _ in range(batches):

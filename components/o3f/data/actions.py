@@ -44,6 +44,16 @@ def check_action_space(space: gymnasium.Space[Any]) -> gymnasium.spaces.Box:
     return space
 
 
+def check_action_scale(scale: float) -> None:
+    """Refuse a share of the action bounds that is none.
+
+    Raises:
+        ValueError: if it is not in (0, 1].
+    """
+    if not 0.0 < scale <= 1.0:
+        raise ValueError(f"action_scale must be in (0, 1], found {scale}.")
+
+
 def to_env_actions(
     actions: npt.ArrayLike, space: gymnasium.spaces.Box, action_scale: float = 1.0
 ) -> npt.NDArray[np.floating]:

@@ -69,7 +69,7 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, Array]]:
             with zipfile.ZipFile(path) as archive, ExitStack() as streams:
                 names = [name for name in archive.namelist() if name.endswith(".npy")]
                 members = {name: streams.enter_context(archive.open(name)) for name in names}
-                yield {name.removesuffix(".npy"): _Member(stream) for name, stream in members.items()}
+                yield {name.removesuffix(".npy"): _Member(name, stream) for name, stream in members.items()}
         else:
             raise ConfigError(f"{path} is neither an HDF5 nor an NPZ file: it begins with {start!r}.")
     except _UNREADABLE as error:
@@ -105,11 +105,14 @@ def _datasets(file: h5py.File) -> dict[str, Array]:
 class _Member:
     """One array of an NPZ file: ``np.load`` would read all of it at once."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, name: str, stream: IO[bytes]) -> None:
         self._stream = stream
-        version = np.lib.format.read_magic(self._stream)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, self._by_columns, self.dtype = header(self._stream)
+        try:
+            version = np.lib.format.read_magic(self._stream)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, self._by_columns, self.dtype = header(self._stream)
+        except ValueError as error:
+            raise OSError(f"{name} is no array: {error}") from error
         self.shape: tuple[int, ...] = tuple(shape)
         self._start = self._stream.tell()
 

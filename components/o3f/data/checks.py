@@ -10,10 +10,10 @@ from typing import Any
 
 import gymnasium
 
-from o3f.data.actions import as_made, check_action_space
+from o3f.data.actions import as_made, check_action_scale, check_action_space
 from o3f.data.array_files import FileDataset
 from o3f.data.episodes import read_episodes
-from o3f.data.minari_store import FRAME_SKIP, Recorded, limit_of, open_dataset
+from o3f.data.minari_store import ACTION_SCALE, FRAME_SKIP, Recorded, limit_of, open_dataset
 from o3f.data.observations import observation_layout
 from o3f.data.report import DatasetReport, OnNonfinite, UnmarkedEnds
 from o3f.data.reset_steps import ResetSteps, with_reset_steps
@@ -57,6 +57,7 @@ def check_dataset(
         ValueError: at any fault; the message lists field, count, first episode and step, and the cure.
         FileNotFoundError: if the dataset is not there.
     """
+    check_action_scale(action_scale)
     dataset: Recorded
     if isinstance(dataset_id, FileDataset):
         dataset = dataset_id
@@ -129,6 +130,9 @@ def _other_settings(dataset: Recorded, env: gymnasium.Env[Any, Any]) -> Iterator
     skipped, skips = dataset.storage.metadata.get(FRAME_SKIP), frame_skip_of(env)
     if skipped is not None and skipped != skips:
         yield f"frame_skip: {skipped} of the environment's steps a step in the dataset, {skips} here"
+    spanned, spans = dataset.storage.metadata.get(ACTION_SCALE), action_scale_of(env)
+    if spanned is not None and spanned != spans:
+        yield f"action_scale: {spanned} of the action bounds in the dataset, {spans} here"
 
 
 def frame_skip_of(env: gymnasium.Env[Any, Any]) -> int:
@@ -139,6 +143,17 @@ def frame_skip_of(env: gymnasium.Env[Any, Any]) -> int:
         skip *= vars(env).get("frames", 1)
         env = env.env
     return skip
+
+
+def action_scale_of(env: gymnasium.Env[Any, Any]) -> float:
+    """Return what share of its action bounds the agent's [-1, 1] spans; 1.0 where ``env`` takes them as they are."""
+    made = as_made(env)
+    while env is not made:
+        assert isinstance(env, gymnasium.Wrapper)
+        if "scale" in vars(env):
+            return float(vars(env)["scale"])
+        env = env.env
+    return 1.0
 
 
 def _plain(kwargs: Any) -> Any:

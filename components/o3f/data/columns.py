@@ -107,6 +107,8 @@ def find_columns(path: Path, arrays: Mapping[str, Array], format: str) -> Column
     Raises:
         ConfigError: naming what is missing or does not fit, and all arrays found.
     """
+    for names in (_TERMINATED, _TRUNCATED):
+        _check_agreement(path, arrays, names)
     needed = {"observations": _tree(arrays, "observations"), "actions": _tree(arrays, "actions")}
     terminals = _first(arrays, _TERMINATED)
     missing = [name for name, names in needed.items() if not names] + (["terminals"] if terminals is None else [])
@@ -150,6 +152,18 @@ def _warn_of_unread(columns: Columns, arrays: Mapping[str, Array], terminals: st
             " format=d4rl.",
             stacklevel=4,
         )
+
+
+def _check_agreement(path: Path, arrays: Mapping[str, Array], names: tuple[str, str]) -> None:
+    """Of two arrays of the same meaning one is read: it must be no matter which."""
+    if all(name in arrays for name in names):
+        one, other = (arrays[name][:].reshape(-1).astype(bool) for name in names)
+        if not np.array_equal(one, other):
+            where = "" if len(one) != len(other) else f", first in row {int((one != other).argmax())}"
+            raise ConfigError(
+                f"'{names[0]}' and '{names[1]}' of {path} mean the same and differ{where}: leave out the one that does"
+                " not hold."
+            )
 
 
 def _check(columns: Columns, arrays: Mapping[str, Array]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -15,6 +16,7 @@ from o3f.data.buffers import RowsBuffer, buffer_over
 from o3f.data.info import DatasetInfo
 from o3f.data.kitchen import Rewards
 from o3f.data.minari_store import Recorded, open_dataset
+from o3f.data.mixing import num_online
 from o3f.data.reading import ReadOptions, read_rows
 from o3f.data.report import OnNonfinite, UnmarkedEnds
 from o3f.data.reset_steps import ResetSteps
@@ -62,8 +64,14 @@ def load_file(
         ValueError: at faults of the data, or arguments that do not fit together.
     """
     check_storage(options.get("storage", "memory"), options.get("storage_dir"))
-    dataset = open_file(path, format=format, env=env, observation_keys=options.get("observation_keys"))
+    keys = options.get("observation_keys")
+    dataset = open_file(path, format=format, env=env, observation_keys=keys)
     if not isinstance(dataset.observation_space, gymnasium.spaces.Dict):
+        if keys is not None and env is None:
+            raise ValueError(
+                f"observation_keys={list(keys)} take parts of an observation, and those of {path} have none: leave them"
+                " out, or give the env whose parts they are."
+            )
         options["observation_keys"] = None
     return load_rows(dataset, **options)
 
@@ -81,9 +89,8 @@ def load_rows(
     **options: Unpack[ReadOptions],
 ) -> ReplayBuffer:
     """Load an open dataset; see :func:`~o3f.data.loading.load_minari`."""
+    _check_shares(batch_size, online_capacity, online_fraction, balanced)
     options |= {"free_rows": online_capacity, "returns": return_discount is not None}
-    if storage != "memmap":
-        options["storage_dir"] = None
     rows, info = read_rows(dataset, **options)
     rule = None
     if return_discount is not None:
@@ -102,16 +109,35 @@ def load_rows(
     return buffer
 
 
+def _check_shares(batch_size: int, capacity: int, fraction: float | None, balanced: bool) -> None:
+    """Refuse, before anything is read, what would leave out online rows without a word."""
+    for name, number, least in (("batch_size", batch_size, 1), ("online_capacity", capacity, 0)):
+        if not isinstance(number, Integral) or number < least:
+            raise ValueError(f"{name} is {number!r}, expected a whole number, at least {least}.")
+    if fraction is not None and not 0.0 <= fraction <= 1.0:
+        raise ValueError(f"online_fraction is {fraction}, expected None or a value in [0, 1].")
+    if not capacity and (fraction or balanced):
+        given = f"online_fraction={fraction}" if fraction else "balanced=True"
+        raise ValueError(f"{given} is about online rows, and there is no room for one: give online_capacity > 0.")
+    if fraction and not num_online(batch_size, fraction):
+        raise ValueError(
+            f"online_fraction={fraction} of batch_size={batch_size} is not one row, so that no online row would ever be"
+            " drawn: give a larger one of either, or 0 if that is meant."
+        )
+
+
 def check_storage(storage: str, storage_dir: str | Path | None) -> None:
     """Check the arguments that say where rows are kept.
 
     Raises:
-        ValueError: if the kind is not known, or its folder is missing.
+        ValueError: if the kind is not known, its folder is missing, or a folder is given that it does not use.
     """
     if storage not in ("memory", "memmap"):
         raise ValueError(f"storage is {storage!r}, expected 'memory' or 'memmap'.")
     if storage == "memmap" and storage_dir is None:
         raise ValueError("storage='memmap' needs storage_dir, the folder for its files.")
+    if storage == "memory" and storage_dir is not None:
+        raise ValueError(f"storage_dir={str(storage_dir)!r} is for files of rows: give storage='memmap' with it.")
 
 
 def dataset_info(buffer: ReplayBuffer) -> DatasetInfo:

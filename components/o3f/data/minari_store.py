@@ -18,6 +18,9 @@ _ROOT_VARIABLE = "MINARI_DATASETS_PATH"
 FRAME_SKIP = "o3f_frame_skip"
 """In the metadata of datasets that this package wrote: steps of the environment a recorded step."""
 
+ACTION_SCALE = "o3f_action_scale"
+"""There, too: share of the action bounds that the agent's [-1, 1] spanned."""
+
 
 class Recorded(Protocol):
     """What is read: a ``minari.MinariDataset``, or a :class:`~o3f.data.array_files.FileDataset`."""
@@ -80,7 +83,7 @@ def open_dataset(dataset_id: str, *, download: bool = False, root: str | Path | 
         _download(dataset_id, folder)
     try:
         return minari.MinariDataset(MinariStorage.read(data))
-    except (OSError, ValueError, KeyError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise unreadable(dataset_id, data, error) from error
 
 

@@ -9,7 +9,9 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import RandomSampler, RoundRobinWriter
 
-from o3f.data.rows import RETURN_KEY, ROW_KEYS
+from o3f.data.rows import RETURN_KEY, ROW_KEYS, Key
+
+Form = tuple[torch.Size, torch.dtype]
 
 
 class OnlineWriter(RoundRobinWriter):
@@ -30,6 +32,7 @@ class OnlineWriter(RoundRobinWriter):
         self.num_offline = num_offline
         self.returns = returns
         self._cursor = num_offline
+        self._form: dict[Key, Form] = {}  # of a row stored, by key
 
     @property
     def capacity(self) -> int:
@@ -51,12 +54,14 @@ class OnlineWriter(RoundRobinWriter):
         Raises:
             KeyError: if a row key is missing.
             RuntimeError: if the buffer has no room for online rows.
+            ValueError: if a value has another shape or type than in the rows that are there.
         """
         if self.capacity <= 0:
             raise RuntimeError("This buffer has no room for online rows. Make it with online_capacity > 0.")
         rows = select_rows(data, self.returns)
         if not len(rows):
             return torch.zeros(0, dtype=torch.int64)
+        self._check_form(rows)
         count, kept = len(rows), min(len(rows), self.capacity)
         start = self._cursor - self.num_offline
         index = self.num_offline + torch.arange(start + count - kept, start + count) % self.capacity
@@ -65,6 +70,19 @@ class OnlineWriter(RoundRobinWriter):
         self._storage.set(index, rows if kept == count else rows[-kept:])
         self._mark_update_entities(index)
         return index
+
+    def _check_form(self, rows: TensorDictBase) -> None:
+        """What is too narrow would be written into every column."""
+        if not self._form:
+            first: Any = self._storage.get(0) if len(self._storage) else rows[0]
+            self._form = {key: (first[key].shape, first[key].dtype) for key in ROW_KEYS}
+        for key, (shape, dtype) in self._form.items():
+            found = rows[key]
+            if found.shape[1:] != shape or found.dtype != dtype:
+                raise ValueError(
+                    f"{key!r} of the rows is {found.dtype} {list(found.shape)}, expected {dtype} [{len(rows)}, "
+                    f"{', '.join(map(str, shape))}] as in the rows of this buffer. Reshape or convert it first."
+                )
 
     def _empty(self, empty_write_count: bool = True) -> None:
         if self.num_offline:

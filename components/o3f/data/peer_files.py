@@ -69,9 +69,10 @@ def d3rlpy_arrays(path: Path, datasets: Mapping[str, Any]) -> dict[str, Any]:
     so it is no transition, for d3rlpy neither.
 
     Raises:
-        ConfigError: if observations have several parts, or the form is of another version.
+        ConfigError: if observations have several parts, the form is of another version, or the arrays of an episode
+            do not fit together.
     """
-    count = int(datasets["num_episodes"][()])
+    count = _count(path, datasets)
     missing = [
         name
         for name in ("observations", "actions", "rewards", "terminated")
@@ -86,13 +87,36 @@ def d3rlpy_arrays(path: Path, datasets: Mapping[str, Any]) -> dict[str, Any]:
         name: [datasets[f"{name}_{number}"] for number in range(count)]
         for name in ("observations", "actions", "rewards", "terminated")
     }
-    lengths = [part.shape[0] for part in parts["actions"]]
     ends = parts.pop("terminated")
+    _check_episodes(path, parts)
+    lengths = [part.shape[0] for part in parts["actions"]]
     return {
         **{name: Joined(each, lengths) for name, each in parts.items()},
         "terminals": Joined(ends, lengths, last=bool),
         "timeouts": Joined(ends, lengths, last=lambda terminated: not terminated),
     }
+
+
+def _count(path: Path, datasets: Mapping[str, Any]) -> int:
+    found = datasets["num_episodes"][()]
+    try:
+        if found == (count := int(found)) and count >= 0:
+            return count
+    except (TypeError, ValueError, OverflowError):  # the last two: no number, an infinite one
+        pass
+    raise ConfigError(f"'num_episodes' of {path} is {found!r}, expected the number of its episodes.")
+
+
+def _check_episodes(path: Path, parts: Mapping[str, Sequence[Any]]) -> None:
+    """One row too many or too few would move those of all later episodes; all rows are as wide as the first."""
+    for number, actions in enumerate(parts["actions"]):
+        for name, each in parts.items():
+            found, expected = each[number].shape, (*actions.shape[:1], *each[0].shape[1:])
+            if found != expected:
+                raise ConfigError(
+                    f"'{name}_{number}' of {path} has shape {found}, expected {expected}: as many rows as"
+                    f" 'actions_{number}', as wide as '{name}_0'. Write the dataset again."
+                )
 
 
 def torchrl_arrays(folder: Path) -> dict[str, Any]:
@@ -144,9 +168,15 @@ def _tensors(folder: Path) -> dict[str, npt.NDArray[Any]]:
         raise ConfigError(f"{folder} has rows of shape {meta['shape']}, expected [N]. Flatten them: reshape(-1).")
     for key in (*_KEYS, "action", "reward", "terminated", "truncated"):
         if "dtype" in (entry := meta.get(key, {})):
-            dtype = np.dtype(entry["dtype"].removeprefix("torch."))
+            dtype = _type(folder / key, entry["dtype"].removeprefix("torch."))
             found[key] = np.memmap(folder / f"{key}.memmap", dtype, "r", shape=tuple(entry["shape"]))
     return found
+
+
+def _type(path: Path, name: str) -> np.dtype[Any]:
+    if name in ("bfloat16", "complex32") or name.startswith(("float8", "q")):
+        raise ConfigError(f"{path} is of type {name}, which is not read: convert it first, to torch.float32.")
+    return np.dtype(name)
 
 
 def _written(folder: Path, rows: dict[str, Any], length: int | None) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
-from typing import TypedDict, Unpack, cast
+from typing import NoReturn, TypedDict, Unpack, cast
 
 import numpy as np
 import torch
 from tensordict import TensorDict
 
-from o3f.data.actions import check_action_space
+from o3f.data.actions import check_action_scale, check_action_space
 from o3f.data.episodes import Episode, read_episodes
 from o3f.data.info import DatasetInfo
 from o3f.data.kitchen import Rewards, with_rewards
@@ -72,6 +73,9 @@ def read_rows(
     storage_dir: str | Path | None = None,
 ) -> tuple[TensorDict, DatasetInfo]:
     """Read an open dataset, with ``returns`` also with an empty column for them; see :func:`read_minari`."""
+    check_action_scale(action_scale)
+    if not isinstance(reward, RewardRule | None):
+        raise ValueError(f"reward is {reward!r}, expected None or a rule: RewardRule(scale=..., shift=...).")
     layout = observation_layout(dataset.observation_space, observation_keys)
     recorded = with_reset_steps(dataset, layout, reset_steps)
     dataset = with_rewards(recorded, rewards)
@@ -81,7 +85,8 @@ def read_rows(
     summary = Summary(limit_of(dataset), layout.space, check_action_space(dataset.action_space))
     left_out = len(getattr(recorded, "left_out", ()))
     report = DatasetReport(dataset.id, clip_actions, on_nonfinite, unmarked_ends, summary, left_out)
-    stored = _fill(rows, count, read_episodes(dataset, layout, action_scale), report)
+    episodes = read_episodes(dataset, layout, action_scale)
+    stored, whole = _fill(rows, count, episodes, report)
     filled = sum(each.steps for each in stored)
     if check or not stored:
         report.raise_faults()
@@ -90,31 +95,40 @@ def read_rows(
         for remark in report.remarks():
             warnings.warn(remark, stacklevel=4)
         warn_of_far_rewards(rows["next", "reward"][:filled], dataset.id)
+    if count != max_transitions and (not whole or any(map(len, episodes))):
+        _raise_miscounted(dataset, count, "more", "what says so is not of these data")
     if filled < count and not report.dropped_episodes:
-        raise RuntimeError(
-            f"Dataset '{dataset.id}' states {count} transitions but holds {filled}: it is incomplete. Delete"
-            f" {dataset.storage.data_path} and get it again."
-        )
+        _raise_miscounted(dataset, count, str(filled), "it is incomplete")
     if filled < count:
         rows = cast(TensorDict, rows[: filled + free_rows]).lock_()
     return rows, _finish(rows[:filled], dataset, report, reward or RewardRule())
 
 
-def _fill(rows: TensorDict, count: int, episodes: Iterable[Episode], report: DatasetReport) -> list[Stored]:
-    """Put episodes into the first ``count`` rows; return where each lies."""
+def _raise_miscounted(dataset: Recorded, stated: int, found: str, reason: str) -> NoReturn:
+    raise RuntimeError(
+        f"Dataset '{dataset.id}' states {stated} transitions but holds {found}: {reason}. Delete"
+        f" {dataset.storage.data_path} and get it again."
+    )
+
+
+def _fill(
+    rows: TensorDict, count: int, episodes: Iterable[Episode], report: DatasetReport
+) -> tuple[list[Stored], bool]:
+    """Put episodes into the first ``count`` rows; return where each lies, and whether the last one is there whole."""
     columns = {key: np.asarray(rows[key]) for key in ROW_KEYS}  # views
     stored: list[Stored] = []
-    filled = 0
+    filled, whole = 0, True
     for episode in episodes:
         if not report.add(episode):
             continue
         start, filled = filled, min(filled + len(episode), count)
+        whole = filled - start == len(episode)
         stored.append(Stored(episode.index, start, filled - start))
         for key, values in episode.rows(filled - start).items():
             columns[key][start:filled] = values
         if filled == count:
             break
-    return stored
+    return stored, whole
 
 
 def dataset_hash(
@@ -144,8 +158,8 @@ def dataset_hash(
 
 
 def _num_rows(dataset: Recorded, max_transitions: int | None) -> int:
-    if max_transitions is not None and max_transitions < 1:
-        raise ValueError(f"max_transitions is {max_transitions}, expected None or at least 1.")
+    if max_transitions is not None and not (isinstance(max_transitions, Integral) and max_transitions >= 1):
+        raise ValueError(f"max_transitions is {max_transitions!r}, expected None or a whole number, at least 1.")
     total = int(dataset.total_steps)
     if total == 0:
         raise ValueError(f"Dataset '{dataset.id}' has no transitions. Collect or download it again.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -57,7 +58,8 @@ class RewardRule:
 
     def __post_init__(self) -> None:
         number = 1.0 if self.scale in MEASURED else self.scale
-        if isinstance(number, str) or not np.isfinite([number, self.shift]).all() or number == 0.0:
+        numbers = all(isinstance(each, Real) for each in (number, self.shift))
+        if not numbers or not np.isfinite([number, self.shift]).all() or number == 0.0:
             raise ValueError(
                 f"{self}: expected finite numbers, a scale that is not 0, or one of {', '.join(MEASURED)}."
             )

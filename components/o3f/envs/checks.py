@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from o3f.data.actions import as_made, check_action_space, to_env_actions
-from o3f.envs.wrappers import Env
+from o3f.envs.wrappers import Env, staying
 
 
 def check_interface(env: Env, seed: int) -> None:
@@ -27,7 +27,8 @@ def check_interface(env: Env, seed: int) -> None:
     space = check_action_space(made.action_space)
     try:
         start: Any = env.reset(seed=seed)
-        step: Any = _step(made, to_env_actions(np.zeros(space.shape), space), seed)
+        with staying():  # below the wrapper that does so
+            step: Any = _step(made, to_env_actions(np.zeros(space.shape), space), seed)
     except (Exception, SystemExit):
         return
     faults = _faults_of_reset(start, made) + _faults_of_step(step, made)

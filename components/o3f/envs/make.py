@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 from torchrl.envs import EnvBase, GymWrapper
 
+from o3f.data.actions import check_action_scale
 from o3f.data.rewards import RewardRule
 from o3f.envs.checks import check_interface
 from o3f.envs.flat_observation import FlatObservation
@@ -59,8 +60,7 @@ class EnvConfig:
     def __post_init__(self) -> None:
         if self.frame_skip < 1:
             raise ValueError(f"frame_skip must be at least 1, found {self.frame_skip}.")
-        if not 0.0 < self.action_scale <= 1.0:
-            raise ValueError(f"action_scale must be in (0, 1], found {self.action_scale}.")
+        check_action_scale(self.action_scale)
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise ValueError(f"max_episode_steps must be at least 1 or None, found {self.max_episode_steps}.")
         if self.goal_radius is not None and self.goal_radius <= 0.0:

@@ -83,8 +83,9 @@ class RunFolder:
             timeout: seconds to wait for another process to finish with the folder; -1 waits for ever.
 
         Raises:
-            ConfigError: a run of another configuration is there (the message lists the differences), or any
-                run and ``never``. What failed before it logged or saved anything is no run.
+            ConfigError: a run of another configuration is there (the message lists the differences), one whose
+                ``config.yaml`` is gone, or any run and ``never``. What failed before it logged or saved anything is
+                no run.
             CheckpointError: ``must``, and there is nothing to resume.
             ResourceError: another process has the folder; the message says which.
         """
@@ -119,16 +120,24 @@ class RunFolder:
 
     def _claim(self, settings: dict[str, Any], resume: str, free_keys: Collection[str]) -> None:
         file = self.path / "config.yaml"
-        if not (file.exists() and self._begun()):
+        if not self._begun():
             write_text(file, OmegaConf.to_yaml(OmegaConf.create(settings)))
         elif resume == "never":
             raise ConfigError(f"resume=never, but {self.path} holds a run; use another name, or delete it.")
         else:
+            self._refuse_loss(file, "with which settings that was")
             self._compare(settings, read_settings(file), free_keys)
         clear_stage(self.checkpoints)
         for name in _FILES:
             for half_written in self.path.glob(f".{name}.*.stage"):
                 half_written.unlink()
+
+    def _refuse_loss(self, file: Path, unknown: str) -> None:
+        require(
+            file.exists(),
+            f"{file} is gone from a folder that holds a run, and nothing else says {unknown}: it is not continued"
+            f" unseen. Restore that file, give this run another name (name=...), or delete {self.path} to start anew.",
+        )
 
     def _compare(self, settings: dict[str, Any], old: dict[str, Any], free_keys: Collection[str]) -> None:
         allowed = settings.get("resume_allow") or []
@@ -162,14 +171,16 @@ class RunFolder:
             **facts: what the results depend on beside the configuration: ``dataset_hash``, ...
 
         Raises:
-            ConfigError: a fact differs, so that this would be another run. Other versions, threads or
-                machines only warn: results may then differ in the last digits from an uninterrupted run.
+            ConfigError: a fact differs, so that this would be another run, or what was written is gone. Other
+                versions, threads or machines only warn: results may then differ in the last digits from an
+                uninterrupted run.
         """
         file = self.path / "env.json"
         now = json.loads(json.dumps({**provenance(), "seed": self._seed, **facts}))
-        if not (file.exists() and self._begun()):
+        if not self._begun():
             write_text(file, json.dumps(now, indent=2) + "\n")
             return
+        self._refuse_loss(file, "on which data it was begun")
         then = {"reward_scale": facts.get("reward_scale"), **read_json(file)}  # earlier versions did not write it down
         same_rows = facts.get("dataset_hash") is not None and then.get("dataset_hash") == facts["dataset_hash"]
         compared = facts.keys() - ({"dataset"} if same_rows else set())  # a file's content counts, not its name

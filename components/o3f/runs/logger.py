@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, SupportsFloat
 
+from o3f.errors import require
 from o3f.runs.files import AppendFile, write_text
 from o3f.runs.tensorboard import Encoder, Row
 
@@ -133,7 +134,11 @@ def read_csv(path: str | Path) -> list[Row]:
     """Return the rows ``(step, tag, value)`` of a ``metrics.csv`` or ``timing.csv``, exactly as logged.
 
     Rows from the first incomplete one on, which a kill or a power loss left, are not returned.
+
+    Raises:
+        ConfigError: there is no such file.
     """
+    require(Path(path).exists(), f"{path} is gone, which every run writes. Restore it, or leave that run out.")
     complete = Path(path).read_text(encoding="utf-8", errors="replace").rpartition("\n")[0].splitlines()
     rows: list[Row] = []
     for line in complete[1:]:

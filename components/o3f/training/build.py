@@ -149,7 +149,7 @@ def buffer(
         "observation_keys": env.observation_keys,
         "action_scale": config.task.dataset.action_scale,
         "storage": config.dataset.storage,
-        "storage_dir": folder,
+        "storage_dir": folder if config.dataset.storage == "memmap" else None,
         "max_transitions": config.dataset.max_transitions,
         "clip_actions": config.dataset.clip_actions,
         "on_nonfinite": config.dataset.on_nonfinite,

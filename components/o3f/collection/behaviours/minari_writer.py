@@ -22,8 +22,8 @@ from minari.namespace import create_namespace, list_local_namespaces
 from o3f.collection.behaviours.described import Described, written_spec
 from o3f.collection.behaviours.rollout import Trajectory
 from o3f.data.actions import as_made, check_action_space, to_env_actions
-from o3f.data.checks import frame_skip_of
-from o3f.data.minari_store import FRAME_SKIP, check_dataset_id, datasets_root, minari_root
+from o3f.data.checks import action_scale_of, frame_skip_of
+from o3f.data.minari_store import ACTION_SCALE, FRAME_SKIP, check_dataset_id, datasets_root, minari_root
 from o3f.data.observations import observation_layout
 from o3f.envs.wrappers import Env
 from o3f.errors import ResourceError
@@ -123,7 +123,9 @@ class MinariWriter:
                     ref_min_score=low,
                     ref_max_score=high,
                 )
-                self._dataset.storage.update_metadata({FRAME_SKIP: frame_skip_of(env)})
+                self._dataset.storage.update_metadata(
+                    {FRAME_SKIP: frame_skip_of(env), ACTION_SCALE: action_scale_of(env)}
+                )
         except BaseException:
             self.close()
             raise
