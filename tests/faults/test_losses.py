@@ -19,8 +19,9 @@ from tensordict.nn import (
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite
 from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
-from torchrl.objectives import SoftUpdate, group_optimizers
+from torchrl.objectives import SoftUpdate, ValueEstimators, group_optimizers
 
+from o3f.errors import DivergenceError
 from o3f.modules import (
     EnsembleQValue,
     GenericEnsemble,
@@ -391,3 +392,85 @@ def test_f78_losses_in_bfloat16_are_about_those_in_float32(name: str) -> None:
         assert all(value.grad.isfinite().all() for value in loss.parameters() if value.grad is not None)
     entry = "loss_actor" if name == "awac" else "loss_qvalue"
     assert found["bfloat16"][entry].float().item() == pytest.approx(found["float32"][entry].item(), rel=0.5, abs=0.5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_f76_ends_of_episodes_may_be_numbers(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    loss = LOSSES[name]()
+    loss.update_targets(0.0)
+    rows = batch()
+    for key in ("done", "terminated"):
+        rows["next", key] = torch.tensor([[True], [False]] * 3)
+    numbers = rows.clone()
+    for key in ("done", "terminated"):
+        numbers["next", key] = rows["next", key].to(dtype)
+    told = []
+    for given in (rows, numbers):
+        torch.manual_seed(1)
+        told.append(loss(given))
+    assert all(torch.equal(told[0][key], told[1][key]) for key in sorted(told[0].keys()))
+    assert numbers["next", "terminated"].dtype is dtype
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_f76_impossible_discounts_are_refused(name: str) -> None:
+    loss = LOSSES[name]()
+    for wrong in (1.5, -0.5, float("nan"), torch.tensor(1.5)):
+        with pytest.raises(ValueError, match=r"gamma must be a number in \[0, 1\], found"):
+            loss.make_value_estimator(gamma=wrong)
+    with pytest.raises(ValueError, match=r"lmbda must be a number in \[0, 1\]"):
+        loss.make_value_estimator(ValueEstimators.TDLambda, gamma=0.9, lmbda=1.5)
+    assert loss.make_value_estimator(gamma=1).value_estimator.gamma == 1
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_f76_an_empty_batch_is_refused(name: str) -> None:
+    loss = LOSSES[name]()
+    loss.update_targets(0.0)
+    with pytest.raises(ValueError, match=r"The batch is empty, \[0\]: .*Loss needs at least one row"):
+        loss(batch()[:0])
+
+
+@pytest.mark.parametrize("name", ["iql", "awac", "sac", "cql", "lapo"])
+def test_f76_forms_that_are_unknown_and_policies_without_a_density(name: str) -> None:
+    policy: Any = (tanh_gaussian_policy if name in ("sac", "cql") else gaussian_policy)(3, 2, HIDDEN)
+    networks: list[Any] = [policy, critic(), *([value_network(3, HIDDEN)] if name == "iql" else [])]
+    if name == "lapo":
+        latent = latent_actor(3, 4, HIDDEN), latent_encoder(3, 2, 4, HIDDEN), latent_decoder(3, 2, 4, HIDDEN)
+        networks = [*latent, critic(5), value_network(3, HIDDEN)]
+    make: Any = {"iql": IQLLoss, "awac": AWACLoss, "sac": SACLoss, "cql": CQLLoss, "lapo": LAPOLoss}[name]
+    with pytest.raises(ValueError, match=r"reduction must be one of .*'mean', 'sum', 'none'.*, got 'avg'"):
+        make(*networks, reduction="avg")
+    if name == "lapo":  # its distance is the paper's, and its policy has no density
+        return
+    with pytest.raises(ValueError, match=r"loss_function must be one of .*'l2', 'l1', 'smooth_l1'.*, got 'l3'"):
+        make(*networks, loss_function="l3")
+    networks[0] = TensorDictModule(nn.Linear(3, 2), ["observation"], ["action"])
+    with pytest.raises(TypeError, match=r"policy must have get_dist, .* and TensorDictModule has not"):
+        make(*networks)
+
+
+@pytest.mark.parametrize("make", [SACLoss, CQLLoss])
+def test_f76_the_target_entropy_is_finite_and_of_the_policys_actions(make: Any) -> None:
+    policy = tanh_gaussian_policy(3, 2, HIDDEN)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="target_entropy must be a number in"):
+            make(policy, critic(), target_entropy=wrong)
+    five = Bounded(-1.0, 1.0, (5,))
+    with pytest.raises(ValueError, match="action_spec= has 5 actions and the policy's spec 2"):
+        make(policy, critic(), action_spec=five)
+    bare = ProbabilisticTensorDictSequential(*policy.module)
+    with pytest.raises(ValueError, match="counts 5 actions, by action_spec=, and the policy has 2"):
+        SACLoss(bare, critic(), action_spec=five).draw(batch())
+
+
+def test_f76_cql_tells_what_it_cannot_draw_around_and_which_returns_it_cannot_take() -> None:
+    loss: Any = CQLLoss(tanh_gaussian_policy(3, 2, HIDDEN), critic(), calibrate=True)
+    rows = batch().set("return_to_go", torch.zeros(6))
+    with pytest.raises(ValueError, match=r"'return_to_go' has shape \[6\], expected \[6, 1\]"):
+        loss.qvalue_loss(rows)
+    rows["observation"][0] = torch.nan
+    with pytest.raises(DivergenceError, match=r"actions cannot be drawn .* Check the observations for NaN"):
+        loss.propose(rows)

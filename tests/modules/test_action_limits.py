@@ -274,11 +274,25 @@ def test_limits_that_cannot_be_meant(overrides: list[str], message: str, place: 
         runs.run("finetune", *runs.TINY, "dataset=none", *overrides)
 
 
+def returning(answer: Any) -> Any:
+    return lambda td: answer
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="max_change must not be negative, got -1"):
         ActionLimits(Given([0.0]), max_change=-1)
     with pytest.raises(ValueError, match="max_displacement must not be negative, got nan"):
         ActionLimits(Given([0.0]), max_displacement=np.nan)
+    for name in ("max_displacement", "max_change"):
+        wide: dict[str, Any] = {name: [0.1, 0.2, 0.3]}
+        with pytest.raises(ValueError, match=f"{name} must be one number or 2, one per dimension"):
+            ActionLimits(Given([0.0, 0.0]), **wide)(states([0.0, 0.0], **first(True)))
+    for answer in (True, None):
+        with pytest.raises(ValueError, match=rf"veto returned {answer}, expected a mask \[1, 2\]"):
+            ActionLimits(Given([0.0]), veto=returning(answer))(states([0.0]))
+    text: Any = "no"
+    with pytest.raises(TypeError, match="veto must be a function or module"):
+        ActionLimits(Given([0.0]), veto=text)
     limits = ActionLimits(Given([0.0]), max_change=0.1)
     with pytest.raises(KeyError, match="InitTracker"):
         limits(states([0.0]))

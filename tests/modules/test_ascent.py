@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -230,9 +231,16 @@ def test_it_refuses_what_it_cannot_climb() -> None:
     deaf = TensorDictModule(lambda a: a.detach().sum(-1, keepdim=True), ["action"], ["state_action_value"])
     with pytest.raises(RuntimeError, match="no gradient with respect to the candidates"):
         OptimisticActor(policy, deaf, ascent=CandidateAscent())(states(2))
-    for wrong in ({"top": 0}, {"steps": -1}, {"rate": float("nan")}):
-        with pytest.raises(ValueError, match="Expected top >= 1"):
-            CandidateAscent(**wrong)
+    for name, wrong in [
+        ("top", 0),
+        ("top", 2.5),
+        ("steps", -1),
+        ("steps", 2.5),
+        ("rate", math.nan),
+        ("rate", math.inf),
+    ]:
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            CandidateAscent(**{name: wrong})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # inside torch.compile

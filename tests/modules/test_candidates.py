@@ -106,6 +106,12 @@ def test_sigma_can_be_scheduled():
     [
         {"num_candidates": 0},
         {"num_candidates": 2.5},
+        {"num_candidates": 10.0},
+        {"num_candidates": float("nan")},
+        {"num_candidates": float("inf")},
+        {"num_candidates": "ten"},
+        {"sigma": []},
+        {"sigma": torch.full((100, 1), 0.1)},
         {"sigma": float("inf")},
         {"sigma": -0.1},
         {"sigma": [0.1, -0.1]},
@@ -119,6 +125,15 @@ def test_sigma_can_be_scheduled():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         GaussianCandidates(**arguments)
+
+
+@pytest.mark.parametrize("name", ["sigma", "low"])
+def test_a_setting_of_another_width_widens_no_action(name):
+    given = {"sigma": [0.1, 0.2, 0.3]} if name == "sigma" else {"low": [-0.5] * 3, "high": [0.5] * 3}
+    with pytest.raises(ValueError, match=rf"{name} must be one number or 1, one per dimension, got .* shape \[3\]"):
+        around(torch.zeros(4, 1), GaussianCandidates(5, **given))
+    assert around(torch.zeros(4, 3), GaussianCandidates(5, **given)).shape == (4, 5, 3)
+    assert around(torch.zeros(4, 3), GaussianCandidates(5, [0.1])).shape == (4, 5, 3)
 
 
 def test_a_generator_is_saved_as_a_tensor_and_restored(tmp_path):

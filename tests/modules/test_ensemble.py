@@ -172,10 +172,27 @@ def test_from_specs():
         EnsembleQValue.from_specs(Unbounded((3,)), Categorical(4))
 
 
-@pytest.mark.parametrize("sizes", [(3, 2, 0), (-1, 2, 5), (0, 0, 5)])
-def test_sizes_must_be_positive(sizes):
-    with pytest.raises(ValueError, match="positive"):
+@pytest.mark.parametrize(
+    "sizes", [(3, 2, 0), (-1, 2, 5), (0, 0, 5), (3, 2, 2.5), (3, 2, "5"), (3, 2, 5, (0,)), (3, 2, 5, (8.5,))]
+)
+def test_sizes_must_be_positive_whole_numbers(sizes):
+    with pytest.raises(ValueError, match="must be a whole number of at least"):
         EnsembleQValue(*sizes)
+
+
+@pytest.mark.parametrize("hidden", [8, "88"])
+def test_hidden_sizes_are_a_sequence(hidden):
+    with pytest.raises(ValueError, match="hidden_sizes must be a sequence of widths"):
+        EnsembleQValue(3, 2, 5, hidden)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_inputs_of_another_width_are_named(layer_norm):
+    critic = EnsembleQValue(3, 2, 2, (8,), layer_norm=layer_norm)
+    with pytest.raises(
+        ValueError, match=r"built for 5 numbers of \['observation', 'action'\] together and are given 6"
+    ):
+        critic(TensorDict({"observation": torch.zeros(4, 4), "action": torch.zeros(4, 2)}, [4]))
 
 
 def torchrl_critic(activation: type[nn.Module] = nn.ReLU, norm=None, **kwargs) -> ValueOperator:

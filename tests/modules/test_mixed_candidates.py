@@ -43,6 +43,9 @@ def test_errors():
         MixedCandidates(1)
     with pytest.raises(ValueError, match="negative"):
         MixedCandidates(4, sigma=-1.0)
+    for number in (2.5, 10.0, float("nan"), "10"):
+        with pytest.raises(ValueError, match="num_candidates must be a whole number of at least 2"):
+            MixedCandidates(number)
 
 
 class AroundLatent(TensorDictModuleBase):

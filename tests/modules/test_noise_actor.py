@@ -69,6 +69,13 @@ def test_actions_stay_within_the_bounds():
         GaussianNoiseActor(zero_policy(2), spec=Unbounded((2,)))
 
 
+@pytest.mark.parametrize("sigma", [[0.1, 0.2, 0.3], torch.full((100, 1), 0.1)])
+def test_a_spread_of_another_width_is_refused(sigma):
+    for action_dim in (1, 2):
+        with pytest.raises(ValueError, match="sigma must be one number or"):
+            GaussianNoiseActor(gaussian_policy(3, action_dim), sigma)
+
+
 @pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
 def test_equals_optimistic_selection_among_one_candidate_bit_for_bit(batch):
     policy, critic = gaussian_policy(3, 2), EnsembleQValue(3, 2)

@@ -13,6 +13,7 @@ from torchrl.modules import MLP, ValueOperator
 
 from o3f.modules import (
     Argmax,
+    CandidateAscent,
     EnsembleQValue,
     GaussianCandidates,
     GaussianNoiseActor,
@@ -409,7 +410,9 @@ def test_scoring_compiles_in_one_graph_with_equal_values(scorer):
         ({"selector": Argmax("act")}, "selector must write 'action'"),
         ({"scorer": GaussianCandidates()}, "scorer must write 'scores'"),
         ({"chunk_size": 0}, "chunk_size"),
+        ({"chunk_size": float("nan")}, "chunk_size"),
         ({"num_candidates": 0}, "num_candidates"),
+        ({"sampler": GaussianCandidates(5, low=[-0.5] * 3, high=[0.5] * 3)}, "low of GaussianCandidates must be one"),
         ({"spec": Unbounded((2,))}, "bounded vector"),
         ({"action_key": "act"}, "policy must write 'act'"),
     ],
@@ -419,10 +422,49 @@ def test_arguments_that_contradict_each_other(arguments, message):
         OptimisticActor(zero_policy(2), EnsembleQValue(3, 2), **arguments)
 
 
+def test_parts_that_name_no_entries():
+    layer = torch.nn.Linear(3, 2)
+    parts = {"policy": zero_policy(2), "critic": EnsembleQValue(3, 2)}
+    for name in ("policy", "critic", "sampler", "scorer", "selector"):
+        with pytest.raises(TypeError, match=f"The {name} must be a TensorDictModule, .* got Linear. Wrap it"):
+            OptimisticActor(**{**parts, name: layer})
+    with pytest.raises(TypeError, match="policy must be a TensorDictModule"):
+        GaussianNoiseActor(layer)
+
+
+def test_a_spec_of_another_width_than_the_policys_own():
+    for make in (
+        lambda spec: OptimisticActor(*networks(), spec=spec),
+        lambda spec: GaussianNoiseActor(networks()[0], spec=spec),
+    ):
+        with pytest.raises(ValueError, match=r"'action' has shape \[3\], and the policy's own spec \[2\]"):
+            make(Bounded(-1.0, 1.0, (3,)))
+        with pytest.raises(TypeError, match="spec must be one of TorchRL's"):
+            make("box")
+
+
 def test_a_critic_that_ignores_the_action():
     value = TensorDictModule(torch.nn.Linear(3, 1), ["observation"], ["state_value"])
     with pytest.raises(ValueError, match="critic must read 'action'"):
         OptimisticActor(zero_policy(2), value)
+
+
+@pytest.mark.parametrize("ascent", [None, CandidateAscent(2, 1)])
+def test_scores_that_are_not_one_for_each_candidate(ascent):
+    """As many states as candidates: only the shape of a third axis tells, or nothing at all."""
+    scorer = TensorDictModule(lambda values: values.mean(-1, keepdim=True), ["candidate_values"], ["scores"])
+    actor = OptimisticActor(*networks(), num_candidates=4, scorer=scorer, ascent=ascent)
+    with pytest.raises(ValueError, match=r"wrote scores \[4, 4, 1\], expected \[4, 4\]"):
+        actor(observations(4))
+
+
+@pytest.mark.parametrize("name", ["scores", "candidates", "candidate_values"])
+def test_observations_named_as_what_the_actor_says_of_candidates(name):
+    policy = gaussian_policy(3, 2, (16,), in_key=name)
+    with pytest.raises(ValueError, match=f"policy reads '{name}', a name that the actor gives .*RenameTransform"):
+        OptimisticActor(policy, EnsembleQValue(3, 2, 2, (8,)))
+    with pytest.raises(ValueError, match=f"critic reads '{name}', a name that the actor gives"):
+        OptimisticActor(zero_policy(2), EnsembleQValue(3, 2, 2, (8,), in_keys=[name, "action"]))
 
 
 class OnlyItsCentre(TensorDictModuleBase):

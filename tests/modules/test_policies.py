@@ -137,5 +137,30 @@ def test_value_network_equals_its_layers_by_hand(layer_norm):
 def test_bad_arguments():
     with pytest.raises(ValueError, match="sizes"):
         mlp([3])
+    for wrong in ({"action_dim": 0}, {"hidden_sizes": (0,)}, {"observation_dim": 3.0}):
+        with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+            gaussian_policy(**{"observation_dim": 3, "action_dim": 2, **wrong})
+    for dropout in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="dropout must be a probability below 1"):
+            gaussian_policy(3, 2, dropout=dropout)
     with pytest.raises(ValueError, match="init must be"):
         mlp([3, 1], init="xavier")
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_observations_that_do_not_fit_are_named(normalise):
+    policy = gaussian_policy(3, 2, (8,), normalise=normalise)
+    for width in (1, 5):
+        with pytest.raises(ValueError, match=rf"was built for .*3\] is given \[4, {width}\]"):
+            policy(TensorDict({"observation": torch.zeros(4, width)}, [4]))
+    with pytest.raises(ValueError, match=r"weights of torch.float32 is given torch.float64.*DTypeCastTransform"):
+        policy(TensorDict({"observation": torch.zeros(4, 3, dtype=torch.float64)}, [4]))
+
+
+def test_autocast_still_decides_on_types_of_its_own():
+    policy = gaussian_policy(3, 2, (8,))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = policy.get_dist(TensorDict({"observation": torch.ones(4, 3, dtype=torch.bfloat16)}, [4])).mean
+    torch.testing.assert_close(
+        half.float(), policy.get_dist(TensorDict({"observation": torch.ones(4, 3)}, [4])).mean, atol=0.02, rtol=0.02
+    )

@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 
 from o3f.evaluation.playing import isolated
-from o3f.modules import EnsembleQValue, OptimisticActor, Softmax, Thompson, gaussian_policy
+from o3f.modules import Argmax, EnsembleQValue, OptimisticActor, Softmax, Thompson, gaussian_policy
 
 ROWS = 20_000
 
@@ -124,3 +124,11 @@ def test_a_generator_is_saved(make):
     other.load_state_dict(copy.deepcopy(module.state_dict()))
     key = module.out_keys[0]
     assert torch.equal(module(td.clone())[key], other(td.clone())[key])
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("selector", [Argmax(), Softmax()])
+def test_scores_of_another_number_of_candidates_are_refused(selector, count):
+    td = TensorDict({"candidates": torch.zeros(1, 3, 1), "scores": torch.zeros(1, count)}, [1])
+    with pytest.raises(ValueError, match=rf"wrote scores \[1, {count}\], expected \[1, 3\]"):
+        selector(td)

@@ -1,6 +1,7 @@
 """The two options that change the objective: what they compute, and that they are off unless asked for."""
 
 import copy
+from math import nan
 
 import pytest
 import torch
@@ -58,8 +59,9 @@ def test_distillation_is_the_likelihood_of_the_chosen_action():
     loss.backward()
     assert all(p.grad is not None for p in policy.parameters())
     assert all(p.grad is None for p in critic.parameters())
-    with pytest.raises(ValueError, match="negative"):
-        DistillationLoss(policy, actor, weight=-1.0)
+    for name, wrong in [("weight", -1.0), ("weight", nan), ("margin", -1.0), ("margin", 2.0), ("margin", nan)]:
+        with pytest.raises(ValueError, match=f"{name} must be a number in "):
+            DistillationLoss(policy, actor, **{name: wrong})
 
 
 def test_distillation_into_a_deterministic_policy():

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
+from o3f.modules.arguments import check_per_dimension
 from o3f.modules.calls import call_policy
-from o3f.modules.candidates import Centre, Spread
+from o3f.modules.candidates import Centre, GaussianCandidates, Spread
 
 
 @runtime_checkable
@@ -83,15 +84,31 @@ def spec_of(policy: Any, spec: TensorSpec | None, action_key: NestedKey) -> Comp
 
     Returns:
         The spec, None where none is given and the policy has none, or one that is unbounded.
+
+    Raises:
+        TypeError: if ``spec`` is none of TorchRL's.
+        ValueError: if ``spec`` is of another width than the policy's own.
     """
-    if spec is not None:
-        return spec if isinstance(spec, Composite) else Composite({action_key: spec})
     own: Any = getattr(policy, "spec", None)
     leaf = own.get(action_key, None) if isinstance(own, Composite) else own
+    if spec is not None:
+        if not isinstance(spec, TensorSpec):
+            raise TypeError(f"spec must be one of TorchRL's, Bounded for example, got {spec!r}.")
+        given = spec if isinstance(spec, Composite) else Composite({action_key: spec})
+        _check_width(given.get(action_key, None), leaf, action_key)
+        return given
     if leaf is None or (leaf.dtype.is_floating_point and not _bounded(leaf)):
         return None
     action_bounds(Composite({action_key: leaf}), action_key)  # an action that is no vector of floats is told here
     return Composite({action_key: leaf})
+
+
+def _check_width(given: Any, own: Any, action_key: NestedKey) -> None:
+    if given is not None and own is not None and given.shape[-1:] != own.shape[-1:]:
+        raise ValueError(
+            f"spec= says that {action_key!r} has shape {list(given.shape)}, and the policy's own spec {list(own.shape)}"
+            ". Give the spec of this policy's actions, or leave spec= out."
+        )
 
 
 def _bounded(leaf: Any) -> bool:
@@ -131,7 +148,8 @@ def settle_bounds(sampler: nn.Module, spec: Composite | None, action_key: Nested
     ``high`` if they have them.
 
     Raises:
-        ValueError: if its own bounds are wider, so that an action could be executed that the spec forbids.
+        ValueError: if its own bounds are wider, so that an action could be executed that the spec forbids, or they or
+            its sigma are of another width than the action.
 
     Warns:
         UserWarning: if neither has bounds: then -1 and 1 are assumed.
@@ -143,6 +161,9 @@ def settle_bounds(sampler: nn.Module, spec: Composite | None, action_key: Nested
             warn_of_bounds(action_key)
         else:
             cast(Spread, part).set_bounds(**bounds)
+    for part in sampler.modules() if bounds is not None else ():
+        if isinstance(part, GaussianCandidates):
+            check_per_dimension("sigma", part.sigma, len(cast(Bounds, bounds)["low"]))
     for part in sampler.modules() if bounds is not None else ():
         if part is sampler or hasattr(part, "bounds_assumed"):
             _check_within(part, cast(Bounds, bounds), action_key)
@@ -162,6 +183,8 @@ def _check_within(sampler: Any, bounds: Bounds, action_key: NestedKey) -> None:
     if any(each is None for each in own):
         return
     low, high = (torch.as_tensor(each) for each in own)
+    for name, bound in (("low", low), ("high", high)):
+        check_per_dimension(f"{name} of {type(sampler).__name__}", bound, len(bounds["low"]))
     wider = (low < bounds["low"].to(low)) | (high > bounds["high"].to(high))
     if bool(wider.any()):
         raise ValueError(

@@ -11,6 +11,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from o3f.modules.acting import centre_of
+from o3f.modules.arguments import check_module, check_per_dimension
 from o3f.modules.candidates import Centre
 from o3f.modules.keys import key_list
 from o3f.modules.selectors import Argmax
@@ -51,7 +52,9 @@ class ActionLimits(TensorDictModuleBase):
         is_init_key: entry ``[*B, 1]`` that marks an episode's first step, written by TorchRL's ``InitTracker``.
 
     Raises:
-        ValueError: if a limit is negative or NaN.
+        ValueError: if a limit is negative or NaN; at the call, if it is of another width than the action, or the veto
+            returns no mask of the candidates.
+        TypeError: if ``sampler`` is no TensorDictModule, or ``veto`` cannot be called.
         RuntimeError: at the call, if all candidates of a state and the policy's action are forbidden, or the
             action before is not known.
     """
@@ -72,10 +75,15 @@ class ActionLimits(TensorDictModuleBase):
         is_init_key: NestedKey = "is_init",
     ) -> None:
         super().__init__()
+        check_module("sampler", sampler)
+        if not (veto is None or callable(veto)):
+            raise TypeError(f"veto must be a function or module, from states to a mask, got {veto!r}.")
         for name, limit in {"max_displacement": max_displacement, "max_change": max_change}.items():
             value = None if limit is None else torch.as_tensor(limit, dtype=torch.float32).detach().clone()
             if value is not None and not bool((value >= 0).all()):
                 raise ValueError(f"{name} must not be negative, got {limit}.")
+            if value is not None:
+                check_per_dimension(name, value)
             self.register_buffer(name, value, persistent=False)
         self.sampler = sampler
         self.bounds_assumed = not (hasattr(sampler, "low") and hasattr(sampler, "high"))
@@ -139,11 +147,15 @@ class ActionLimits(TensorDictModuleBase):
         """Return where the veto allows candidates ``[*B, K, A]``, a mask ``[*B, K]``; None without a veto.
 
         Raises:
-            ValueError: if the veto returns a mask of another shape.
+            ValueError: if the veto returns a mask of another shape, or none.
         """
         if self.veto is None:
             return None
-        allowed = ~self.veto(states.copy().set(self.out_keys[0], candidates)).bool()
+        forbidden: Any = self.veto(states.copy().set(self.out_keys[0], candidates))
+        if not isinstance(forbidden, Tensor):
+            expected = list(candidates.shape[:-1])
+            raise ValueError(f"veto returned {forbidden!r}, expected a mask {expected}: one value per candidate.")
+        allowed = ~forbidden.bool()
         if allowed.shape != candidates.shape[:-1]:
             expected, found = list(candidates.shape[:-1]), list(allowed.shape)
             raise ValueError(f"veto returned a mask {found}, expected {expected}: one value per candidate.")
@@ -158,8 +170,10 @@ class ActionLimits(TensorDictModuleBase):
         """Lowest and highest action ``[*B, 1, A]`` within bounds and limits, of which the change comes last."""
         low, high = self.low.to(base).expand_as(base), self.high.to(base).expand_as(base)
         if self.max_displacement is not None:
+            check_per_dimension("max_displacement", self.max_displacement, base.shape[-1])
             low, high = (each.clamp(base - self.max_displacement, base + self.max_displacement) for each in (low, high))
         if self.max_change is not None:
+            check_per_dimension("max_change", self.max_change, base.shape[-1])
             change = self._change(tensordict, base, self.max_change)
             low, high = low.clamp(*change), high.clamp(*change)
         return low, high

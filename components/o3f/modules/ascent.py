@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from o3f.modules.action_limits import ActionLimits
+from o3f.modules.arguments import whole_number
 from o3f.modules.noise_source import NoiseSource
 
 #: From states ``[*B]`` and candidates ``[*B, K, A]`` to a tensordict with their ``"scores"`` ``[*B, K]``.
@@ -45,7 +47,7 @@ class CandidateAscent(nn.Module):
         rate: :math:`\alpha`.
 
     Raises:
-        ValueError: if ``top`` < 1, ``steps`` < 0 or ``rate`` < 0.
+        ValueError: if ``top`` is no whole number >= 1 or ``steps`` none >= 0, or ``rate`` is negative or not finite.
 
     Examples:
         >>> from o3f.modules import EnsembleQValue, OptimisticActor, gaussian_policy
@@ -57,10 +59,10 @@ class CandidateAscent(nn.Module):
 
     def __init__(self, top: int = 10, steps: int = 10, rate: float = 3e-4) -> None:
         super().__init__()
-        if top < 1 or steps < 0 or not rate >= 0:
-            raise ValueError(f"Expected top >= 1, steps >= 0 and rate >= 0, got {top=}, {steps=}, {rate=}.")
-        self.top = top
-        self.steps = steps
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"rate must be finite and not negative, got {rate}.")
+        self.top = whole_number("top", top)
+        self.steps = whole_number("steps", steps, least=0)
         self.rate = rate
 
     def check(self, sampler: TensorDictModuleBase, scorer: TensorDictModuleBase) -> None:

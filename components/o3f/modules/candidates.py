@@ -10,6 +10,7 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from o3f.modules.arguments import check_per_dimension, whole_number
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
 
@@ -27,7 +28,8 @@ class Spread(TensorDictModuleBase):
         clip_margin: distance kept from the bounds.
 
     Raises:
-        ValueError: if ``sigma`` < 0 or not finite, one bound alone is given, or no action lies between the bounds.
+        ValueError: if ``sigma`` < 0 or not finite, one bound alone is given, no action lies between the bounds, or one
+            of them is neither one number nor one per dimension.
     """
 
     sigma: Tensor
@@ -41,6 +43,7 @@ class Spread(TensorDictModuleBase):
         spread = torch.as_tensor(sigma, dtype=torch.float32).detach().clone()
         if not bool(((spread >= 0) & spread.isfinite()).all()):
             raise ValueError(f"sigma must be finite and not negative, got {sigma}.")
+        check_per_dimension("sigma", spread)
         # Set by whoever makes the sampler, and by schedules: a state loaded must not overwrite it, or the bounds.
         self.register_buffer("sigma", spread, persistent=False)
         self.clip_margin = clip_margin
@@ -55,9 +58,21 @@ class Spread(TensorDictModuleBase):
         lower, upper = lower + self.clip_margin, upper - self.clip_margin
         if self.clip_margin < 0 or not bool((lower < upper).all()):
             raise ValueError(f"No action lies between {low=} and {high=} with clip_margin={self.clip_margin}.")
+        for name, bound in {"low": lower, "high": upper}.items():
+            check_per_dimension(name, bound)
         self.register_buffer("low", lower, persistent=False)
         self.register_buffer("high", upper, persistent=False)
         self.bounds_assumed = False
+
+    def clip(self, candidates: Tensor) -> Tensor:
+        """Clip candidates ``[*B, N, A]`` to the bounds.
+
+        Raises:
+            ValueError: if the bounds are of another width.
+        """
+        for name, bound in (("low", self.low), ("high", self.high)):
+            check_per_dimension(name, bound, candidates.shape[-1])
+        return candidates.clamp(self.low, self.high)
 
 
 def _inwards(bound: Tensor, other: Tensor) -> Tensor:
@@ -98,8 +113,8 @@ class GaussianCandidates(Spread):
         out_key: the candidates' entry.
 
     Raises:
-        ValueError: if ``num_candidates`` < 1, ``sigma`` < 0, ``centre`` is unknown or no action lies
-            between the bounds.
+        ValueError: if ``num_candidates`` is no whole number >= 1, ``sigma`` < 0, ``centre`` is unknown or no action
+            lies between the bounds; at the call, if ``sigma`` or a bound does not have the action's width.
 
     Examples:
         >>> import torch
@@ -124,13 +139,11 @@ class GaussianCandidates(Spread):
         out_key: NestedKey = "candidates",
     ) -> None:
         super().__init__(sigma, low, high, clip_margin)
-        if num_candidates != int(num_candidates) or num_candidates < 1:
-            raise ValueError(f"num_candidates must be a whole number of at least 1, got {num_candidates}.")
         if centre not in get_args(Centre):
             raise ValueError(f"centre must be one of {get_args(Centre)}, got {centre!r}.")
         self.in_keys = key_list([action_key])
         self.out_keys = key_list([out_key])
-        self.num_candidates = num_candidates
+        self.num_candidates = whole_number("num_candidates", num_candidates)
         self.centre: Centre = centre
         self.include_base = include_base
         self.noise = NoiseSource(generator)
@@ -141,10 +154,11 @@ class GaussianCandidates(Spread):
         if self.centre != "sample_per_candidate":
             centre = centre.unsqueeze(-2)
         shape = (*centre.shape[:-2], self.num_candidates, centre.shape[-1])
+        check_per_dimension("sigma", self.sigma, shape[-1])
         offset = self.sigma * self.noise.normal(shape, like=centre)
         if self.include_base:
             offset[..., 0, :] = 0.0
-        return tensordict.set(self.out_keys[0], (centre + offset).clamp(self.low, self.high))
+        return tensordict.set(self.out_keys[0], self.clip(centre + offset))
 
 
 class MixedCandidates(TensorDictModuleBase):
@@ -168,7 +182,7 @@ class MixedCandidates(TensorDictModuleBase):
         **kwargs: bounds, ``clip_margin`` and ``generator`` of :class:`~o3f.modules.GaussianCandidates`.
 
     Raises:
-        ValueError: if ``num_candidates`` < 2, and as :class:`~o3f.modules.GaussianCandidates`.
+        ValueError: if ``num_candidates`` is no whole number >= 2, and as :class:`~o3f.modules.GaussianCandidates`.
 
     Examples:
         >>> samples = TensorDict({"action": torch.zeros(3, 10, 2)}, [3])
@@ -188,8 +202,7 @@ class MixedCandidates(TensorDictModuleBase):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        if num_candidates < 2:
-            raise ValueError(f"num_candidates must be at least 2, got {num_candidates}.")
+        num_candidates = whole_number("num_candidates", num_candidates, least=2)
         self.in_keys = key_list([action_key])
         self.out_keys = key_list([out_key])
         self.num_candidates = num_candidates
@@ -211,5 +224,5 @@ class MixedCandidates(TensorDictModuleBase):
         samples = tensordict.get(key)
         own = samples[..., : self.num_candidates - self.local.num_candidates, :]
         base = TensorDict({key: samples[..., 0, :]}, samples.shape[:-2])
-        own = own.clamp(self.local.low, self.local.high)
+        own = self.local.clip(own)
         return tensordict.set(self.out_keys[0], torch.cat([own, self.local(base).get("candidates")], -2))

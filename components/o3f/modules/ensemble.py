@@ -14,6 +14,7 @@ from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor, nn
 from torchrl.data import Composite, TensorSpec
 
+from o3f.modules.arguments import layer_sizes, whole_number
 from o3f.modules.keys import key_list
 from o3f.modules.mlp import Init, initialise_
 from o3f.modules.normalisation import Normaliser
@@ -52,7 +53,7 @@ class EnsembleQValue(TensorDictModuleBase):
         generator: source of the initial weights (on ``device``), ``None`` for torch's global stream.
 
     Raises:
-        ValueError: if a size is not positive.
+        ValueError: if a size is not positive or no whole number; at the call, if the inputs have another width.
 
     Examples:
         >>> import torch
@@ -79,15 +80,12 @@ class EnsembleQValue(TensorDictModuleBase):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = [observation_dim + action_dim, *hidden_sizes, 1]
-        if observation_dim < 0 or action_dim < 0 or min(num_critics, *sizes) < 1:
-            raise ValueError(
-                "Every size of the ensemble must be positive, got "
-                f"{observation_dim=}, {action_dim=}, {num_critics=}, hidden_sizes={list(hidden_sizes)}."
-            )
+        widths = {"observation_dim": observation_dim, "action_dim": action_dim}
+        inputs = sum(whole_number(name, width, least=0) for name, width in widths.items())
+        sizes = layer_sizes(inputs, hidden_sizes, 1)
         self.in_keys = key_list(in_keys)
         self.out_keys = key_list([out_key])
-        self.num_critics = num_critics
+        self.num_critics = num_critics = whole_number("num_critics", num_critics)
         self.init: Init = init
         self.normaliser = Normaliser(sizes[0], self.in_keys, device) if normalise else None
         self.weights = nn.ParameterList()
@@ -97,7 +95,7 @@ class EnsembleQValue(TensorDictModuleBase):
         for fan_in, width in itertools.pairwise(sizes):
             self.weights.append(torch.empty(num_critics, fan_in, width, device=device))
             self.biases.append(torch.empty(num_critics, 1, width, device=device))
-        for width in hidden_sizes if layer_norm else ():
+        for width in sizes[1:-1] if layer_norm else ():
             self.norm_weights.append(torch.empty(num_critics, 1, width, device=device))
             self.norm_biases.append(torch.empty(num_critics, 1, width, device=device))
         self.reset_parameters(generator)
@@ -124,7 +122,15 @@ class EnsembleQValue(TensorDictModuleBase):
         Args:
             inputs: observations and actions, in the order of ``in_keys``.
             members: indices ``[k]`` of the critics to evaluate, the others cost nothing; None is all (k = m).
+
+        Raises:
+            ValueError: if the inputs are of another width than the critics were built for.
         """
+        if inputs.shape[-1] != self.weights[0].shape[-2]:
+            raise ValueError(
+                f"The critics were built for {self.weights[0].shape[-2]} numbers of {self.in_keys} together and are"
+                f" given {inputs.shape[-1]}. Build them for the observation and action of this task and policy."
+            )
         inputs = inputs.to(self.weights[0].dtype)  # a policy with a float32 spec writes float32 whatever its own type
         if self.normaliser is not None:
             inputs = self.normaliser(inputs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
+from o3f.modules.arguments import layer_sizes
 from o3f.modules.gaussian_actor import gaussian_actor
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
@@ -121,7 +122,8 @@ def gaussian_policy(
         device: where the parameters live.
 
     Raises:
-        ValueError: if ``init`` or ``log_std_rule`` is unknown.
+        ValueError: if ``init`` or ``log_std_rule`` is unknown, a size is no whole number of at least 1, or ``dropout``
+            is not in [0, 1).
 
     Examples:
         >>> import torch
@@ -130,7 +132,7 @@ def gaussian_policy(
         >>> policy(TensorDict({"observation": torch.zeros(4, 3)}, [4]))["action"].shape
         torch.Size([4, 2])
     """
-    sizes = [observation_dim, *hidden_sizes, action_dim]
+    sizes = layer_sizes(observation_dim, hidden_sizes, action_dim)
     network = TanhMeanGaussian(
         sizes,
         squash_mean=squash_mean,
@@ -177,6 +179,6 @@ def value_network(
         device: where the parameters live.
     """
     normaliser = Normaliser(observation_dim, [in_key], device) if normalise else None
-    sizes = [observation_dim, *hidden_sizes, 1]
+    sizes = layer_sizes(observation_dim, hidden_sizes, 1)
     network = mlp(sizes, init=init, layer_norm=layer_norm, normaliser=normaliser, device=device)
     return TensorModule(network, in_keys=[in_key], out_keys=[out_key])

@@ -9,6 +9,7 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor
 
+from o3f.modules.arguments import check_per_dimension, whole_number
 from o3f.modules.candidates import Centre, Numbers, Spread
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
@@ -44,8 +45,9 @@ class LatentCandidates(Spread):
         out_key: the candidates' entry.
 
     Raises:
-        ValueError: if ``num_candidates`` < 1, ``sigma`` < 0, ``max_latent`` <= 0, the decoder does not read
-            the latent, or no action lies between the bounds.
+        ValueError: if ``num_candidates`` is no whole number >= 1, ``sigma`` < 0, ``max_latent`` <= 0, the decoder does
+            not read the latent, or no action lies between the bounds; at the call, if ``sigma`` or a bound does not
+            have the width of latent or action.
 
     Examples:
         >>> import torch
@@ -80,12 +82,10 @@ class LatentCandidates(Spread):
         (self.latent_key,) = key_list([latent_key])
         if self.latent_key not in self.in_keys:
             raise ValueError(f"The decoder must read {latent_key!r}, but its in_keys are {decoder.in_keys}.")
-        if num_candidates < 1:
-            raise ValueError(f"num_candidates must be at least 1, got {num_candidates}.")
         if max_latent <= 0:
             raise ValueError(f"max_latent must be positive, got {max_latent}.")
         self.decoder = decoder
-        self.num_candidates = num_candidates
+        self.num_candidates = whole_number("num_candidates", num_candidates)
         self.max_latent = max_latent
         self.include_base = include_base
         self.noise = NoiseSource(generator)
@@ -94,10 +94,11 @@ class LatentCandidates(Spread):
         """Write the candidates around the latent in ``tensordict``."""
         centre = tensordict.get(self.latent_key).unsqueeze(-2)
         batch = (*centre.shape[:-2], self.num_candidates)
+        check_per_dimension("sigma", self.sigma, centre.shape[-1])
         offset = self.sigma * self.noise.normal((*batch, centre.shape[-1]), like=centre)
         if self.include_base:
             offset[..., 0, :] = 0.0
         inputs = {key: tensordict.get(key).unsqueeze(-2).expand(*batch, -1) for key in self.in_keys}
         inputs[self.latent_key] = (centre + offset).clamp(-self.max_latent, self.max_latent)
         decoded: Tensor = self.decoder(TensorDict(inputs, batch)).get(self.decoder.out_keys[-1])
-        return tensordict.set(self.out_keys[0], decoded.clamp(self.low, self.high))
+        return tensordict.set(self.out_keys[0], self.clip(decoded))

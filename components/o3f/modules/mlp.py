@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from o3f.modules.arguments import whole_number
+
 Init = Literal["orthogonal", "default"]
 
 
@@ -66,10 +68,14 @@ def mlp(
         device: where the parameters live.
 
     Raises:
-        ValueError: if there are fewer than two sizes.
+        ValueError: if there are fewer than two sizes, one is no whole number of at least 1, or ``dropout`` is not in
+            [0, 1).
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes must hold an input and an output width, got {list(sizes)}.")
+    sizes = [whole_number("each of sizes", size) for size in sizes]
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be a probability below 1, got {dropout}.")
     layers: list[nn.Module] = [] if normaliser is None else [normaliser]
     for fan_in, width in itertools.pairwise(sizes[:-1]):
         layers.append(_linear(fan_in, width, init, device))
@@ -82,9 +88,31 @@ def mlp(
 
 
 class Linear(nn.Linear):
-    """A linear layer that is drawn anew as it was drawn first: ``init``, see :func:`initialise_`."""
+    """A linear layer that is drawn anew as it was drawn first: ``init``, see :func:`initialise_`.
+
+    Raises:
+        ValueError: at the call, if the input has another width or number type than the weight.
+    """
 
     init: Init = "default"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return ``input`` ``[*B, in]`` times the weight, plus the bias, ``[*B, out]``."""
+        if input.shape[-1:] != (self.in_features,) or input.dtype != self.weight.dtype:
+            self._check(input)
+        return super().forward(input)
+
+    def _check(self, given: Tensor) -> None:
+        if given.shape[-1:] != (self.in_features,):
+            raise ValueError(
+                f"A network that was built for inputs [*B, {self.in_features}] is given {list(given.shape)}. Give what"
+                " it was built for, observations [*B, O] for example, or build it for this width."
+            )
+        if not torch.is_autocast_enabled(given.device.type):
+            raise ValueError(
+                f"A network with weights of {self.weight.dtype} is given {given.dtype}. Convert the observations, for"
+                " example with torchrl.envs.DTypeCastTransform, or the network with .to()."
+            )
 
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
+from o3f.modules.arguments import check_module
 from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.keys import key_list
 
@@ -35,7 +36,9 @@ class GaussianNoiseActor(TensorDictModuleBase):
         action_key: the action's entry.
 
     Raises:
-        ValueError: if ``policy`` does not write ``action_key``, ``spec`` is not bounded, or ``sigma`` < 0.
+        ValueError: if ``policy`` does not write ``action_key``, ``spec`` is not bounded or of another width than the
+            policy's own, ``sigma`` < 0, or of another width than the action.
+        TypeError: if ``policy`` is no TensorDictModule.
 
     Warns:
         UserWarning: if neither spec nor policy has bounds: then -1 and 1 are assumed.
@@ -53,6 +56,7 @@ class GaussianNoiseActor(TensorDictModuleBase):
         action_key: NestedKey = "action",
     ) -> None:
         super().__init__()
+        check_module("policy", policy)
         (self.action_key,) = key_list([action_key])
         if self.action_key not in policy.out_keys:
             raise ValueError(f"The policy must write {action_key!r}, but its out_keys are {policy.out_keys}.")

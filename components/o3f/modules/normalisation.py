@@ -43,7 +43,15 @@ class Normaliser(nn.Module):
         self.register_buffer("scale", torch.ones(size, device=device))
 
     def forward(self, value: Tensor) -> Tensor:
-        """Return the z-scores ``[*B, D]``."""
+        """Return the z-scores ``[*B, D]``.
+
+        Raises:
+            ValueError: if the vectors are of another width, one number among them, which would be widened to D.
+        """
+        if value.shape[-1:] != self.loc.shape:
+            raise ValueError(
+                f"A network that was built for {self.keys} [*B, {self.loc.numel()}] is given {list(value.shape)}."
+            )
         return (value - self.loc) / self.scale
 
     def inverse(self, value: Tensor) -> Tensor:

@@ -11,12 +11,15 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
+from o3f.modules.arguments import check_module, whole_number
 from o3f.modules.ascent import CandidateAscent
 from o3f.modules.calls import candidate_values
 from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.keys import key_list
 from o3f.modules.scorers import UpperConfidenceBound
-from o3f.modules.selectors import Argmax
+from o3f.modules.selectors import Argmax, check_scores
+
+_OWN = ("candidates", "candidate_values", "scores")
 
 
 class OptimisticActor(TensorDictModuleBase):
@@ -71,7 +74,9 @@ class OptimisticActor(TensorDictModuleBase):
     Raises:
         ValueError: if a part and an argument that belongs to it are both given, a part does not write what
             the next one reads, ``ascent`` does not go with sampler or scorer, ``spec`` is not bounded, the sampler's
-            bounds are wider than the spec's, or an argument is out of its range.
+            bounds are wider than the spec's, policy or critic read an entry of the name of one that is written of
+            candidates, or an argument is out of its range. At the call, if there is not one score for each candidate.
+        TypeError: if a part is no TensorDictModule.
 
     Warns:
         UserWarning: if neither spec nor policy nor sampler has bounds: then -1 and 1 are assumed.
@@ -108,8 +113,11 @@ class OptimisticActor(TensorDictModuleBase):
         super().__init__()
         _refuse_both("sampler", sampler, num_candidates=num_candidates, sigma=sigma, generator=generator)
         _refuse_both("scorer", scorer, omega=omega)
-        if chunk_size < 1:
-            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
+        check_module("policy", policy)
+        check_module("critic", critic)
+        for name, part in {"sampler": sampler, "scorer": scorer, "selector": selector}.items():
+            if part is not None:
+                check_module(name, part)
         (self.action_key,) = key_list([action_key])
         self.spec = spec_of(policy, spec, self.action_key)
         if sampler is None:
@@ -130,7 +138,7 @@ class OptimisticActor(TensorDictModuleBase):
         self.ascent = ascent
         self.return_candidates = return_candidates
         self.optimistic_eval = optimistic_eval
-        self.chunk_size = chunk_size
+        self.chunk_size = whole_number("chunk_size", chunk_size)
         self._check_chain()
         self._set_keys()
 
@@ -147,6 +155,13 @@ class OptimisticActor(TensorDictModuleBase):
                 raise ValueError(f"The {part} must write {key!r}, but its out_keys are {out_keys}.")
         if self.action_key not in self.critic.in_keys:
             raise ValueError(f"The critic must read {self.action_key!r}, but its in_keys are {self.critic.in_keys}.")
+        for part in ("policy", "critic"):
+            # What the environment says under these names would be overwritten by what the actor says of candidates.
+            if taken := [key for key in key_list(getattr(self, part).in_keys) if key in _OWN]:
+                raise ValueError(
+                    f"The {part} reads {taken[0]!r}, a name that the actor gives to what it says of candidates:"
+                    f" {_OWN}. Rename the environment's entry: torchrl.envs.RenameTransform."
+                )
 
     def _set_keys(self) -> None:
         self._asks_critic = "candidate_values" in self.scorer.in_keys
@@ -206,6 +221,7 @@ class OptimisticActor(TensorDictModuleBase):
             )
             private.set("candidate_values", values)
         scored: TensorDictBase = self.scorer(private)
+        check_scores(candidates, scored.get("scores"))
         return scored
 
     def _score_copy(self, states: TensorDictBase, candidates: Tensor) -> TensorDictBase:

@@ -23,6 +23,7 @@ class Argmax(TensorDictModuleBase):
         action_key: entry to write.
 
     Raises:
+        ValueError: at the call, if there is not one score for each candidate.
         RuntimeError: at the call, on a CPU, if all candidates of a state have NaN scores. On a GPU, which would have to
             be waited for, and compiled, the action is NaN then.
     """
@@ -55,7 +56,7 @@ class Softmax(TensorDictModuleBase):
         generator: source of the draws, see :class:`~o3f.modules.NoiseSource`.
 
     Raises:
-        ValueError: if ``temperature`` is negative or not finite.
+        ValueError: if ``temperature`` is negative or not finite, and as :class:`Argmax`.
         RuntimeError: as :class:`Argmax`.
     """
 
@@ -84,8 +85,26 @@ class Softmax(TensorDictModuleBase):
         return tensordict.set(self.out_keys[0], _take_best(tensordict.get("candidates"), perturbed))
 
 
+def check_scores(candidates: Tensor, scores: Tensor) -> None:
+    """Check that there is one score for each candidate.
+
+    Args:
+        candidates: ``[*B, N, A]``.
+        scores: ``[*B, N]``.
+
+    Raises:
+        ValueError: if the scores have another shape.
+    """
+    if scores.shape != candidates.shape[:-1]:
+        raise ValueError(
+            f"The scorer wrote scores {list(scores.shape)}, expected {list(candidates.shape[:-1])}: one for each"
+            " candidate of each state."
+        )
+
+
 def _take_best(candidates: Tensor, scores: Tensor) -> Tensor:
     """The candidate ``[*B, A]`` of the highest score that is not NaN, the first on ties; NaN where all scores are."""
+    check_scores(candidates, scores)
     best = torch.where(scores.isnan(), -torch.inf, scores).amax(-1, keepdim=True)
     is_best = scores == best
     known = is_best.any(-1, keepdim=True)

@@ -9,6 +9,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
+from o3f.modules.arguments import layer_sizes
 from o3f.modules.gaussian_actor import gaussian_actor
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
@@ -84,7 +85,7 @@ def tanh_gaussian_policy(
         device: where the parameters live.
 
     Raises:
-        ValueError: if ``init`` is unknown.
+        ValueError: if ``init`` is unknown, or a size is no whole number of at least 1.
 
     Examples:
         >>> import torch
@@ -93,7 +94,7 @@ def tanh_gaussian_policy(
         >>> policy(TensorDict({"observation": torch.zeros(4, 3)}, [4]))["action"].shape
         torch.Size([4, 2])
     """
-    sizes = [observation_dim, *hidden_sizes, action_dim]
+    sizes = layer_sizes(observation_dim, hidden_sizes, action_dim)
     network = TanhGaussian(
         sizes,
         init=init,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
@@ -16,13 +16,13 @@ from torchrl.objectives.utils import distance_loss
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.calls import critic_values, distribution, replace_entry
 from o3f.modules.noise_source import NoiseSource
+from o3f.objectives.arguments import Distance, Reduction, check_form, check_policy
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import Aggregation, aggregate_critics, draw_members
 from o3f.objectives.torchrl_arguments import take_torchrl_arguments
 
 Critics: TypeAlias = EnsembleQValue | GenericEnsemble
-Distance: TypeAlias = Literal["l2", "l1", "smooth_l1"]
 
 
 class ActorCriticLoss(BoundLoss):
@@ -50,7 +50,9 @@ class ActorCriticLoss(BoundLoss):
             :mod:`o3f.objectives.torchrl_arguments`.
 
     Raises:
-        ValueError: if an argument is out of its range, or asks for what TorchRL does and this does not.
+        ValueError: if an argument is out of its range, or asks for what TorchRL does and this does not. At the call, if
+            the batch is empty.
+        TypeError: if the policy has no ``get_dist``.
     """
 
     @dataclass
@@ -89,20 +91,21 @@ class ActorCriticLoss(BoundLoss):
         loss_function: Distance = "l2",
         aggregation: Aggregation = "min",
         subset_size: int = 2,
-        reduction: Literal["mean", "sum", "none"] | None = "mean",
+        reduction: Reduction | None = "mean",
         separate_losses: bool = False,
         generator: torch.Generator | None = None,
         **torchrl: Any,
     ) -> None:
         super().__init__()
         take_torchrl_arguments(self, torchrl)
+        check_policy(actor_network)
         critic = critic_ensemble(qvalue_network, num_qvalue_nets, [actor_network])
         # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
+        self.reduction = check_form(reduction, loss_function)
         self.loss_function = loss_function
         self.aggregation: Aggregation = aggregation
         self.subset_size = subset_size
-        self.reduction = reduction or "mean"
         self.subset_source = NoiseSource(generator)
         self._add_network("actor_network", actor_network, target=self.target_actor)
         frozen = [*actor_network.parameters()] if separate_losses else []
@@ -173,7 +176,7 @@ class ActorCriticLoss(BoundLoss):
         """Each element's loss ``[*B]`` of the critics' ``values`` ``[*B, m]``, summed over the critics."""
         with torch.no_grad():
             next_value = self.next_state_value(tensordict) if next_value is None else next_value
-            target = self.value_estimator.value_estimate(tensordict, next_value=next_value.unsqueeze(-1))
+            target = self._target(tensordict, next_value)
         target = target.expand_as(values)
         loss = distance_loss(values, target, self.loss_function).sum(-1)
         values = values.detach()

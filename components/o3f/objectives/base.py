@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
+from o3f.errors import require_range
 from o3f.modules.keys import key_list
 from o3f.modules.mlp import reset_
 from o3f.modules.normalisation import fit_normalisers
@@ -160,7 +161,14 @@ class BoundLoss(LossModule):
         raise NotImplementedError
 
     def make_value_estimator(self, value_type: ValueEstimators | None = None, **hyperparams: Any) -> BoundLoss:
-        """Choose the bootstrapped target: ``make_value_estimator(gamma=0.99)`` for TD(0), or TD(1), TD(λ)."""
+        """Choose the bootstrapped target: ``make_value_estimator(gamma=0.99)`` for TD(0), or TD(1), TD(λ).
+
+        Raises:
+            ConfigError: (a ValueError) if ``gamma`` or ``lmbda`` is not in [0, 1].
+        """
+        for name in {"gamma", "lmbda"} & hyperparams.keys():
+            value = hyperparams[name]
+            require_range({name: value.item() if isinstance(value, Tensor) else value}, name, "[0, 1]")
         value_type, options = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
         if value_type is not None:
             names = ("value", "reward", "done", "terminated")
@@ -172,6 +180,21 @@ class BoundLoss(LossModule):
                 **{"device": self._default_device, **(options or {})},
             )
         return self
+
+    def _target(self, tensordict: TensorDictBase, next_value: Tensor) -> Tensor:
+        """The bootstrapped target ``[*B, 1]`` of V(s') ``[*B]``.
+
+        Ends of episodes may be numbers, as other buffers hold them: torch's ``~`` of a whole number is another one.
+        """
+        keys = [("next", key) for key in (self.tensor_keys.done, self.tensor_keys.terminated)]
+        ends = {key: tensordict.get(key, None) for key in keys}
+        numbers = {key: end for key, end in ends.items() if end is not None and end.dtype is not torch.bool}
+        if numbers:
+            tensordict = tensordict.copy()
+            for key, end in numbers.items():
+                tensordict.set(key, end.bool())
+        target: Tensor = self.value_estimator.value_estimate(tensordict, next_value=next_value.unsqueeze(-1))
+        return target
 
     def _valid(self, tensordict: TensorDictBase, like: Tensor) -> Tensor | None:
         """The mask that the losses are reduced with, in the shape of ``like``: true where a row is no padding.
@@ -190,7 +213,14 @@ class BoundLoss(LossModule):
         """The batch with zeros for what padded rows hold: from a NaN in one of them every gradient would be NaN.
 
         Leaving such rows out of a loss is too late: their gradient is 0, and layers multiply it with what they read.
+
+        Raises:
+            ValueError: if there are no rows: a mean of none is NaN.
         """
+        if 0 in tensordict.batch_size:
+            raise ValueError(
+                f"The batch is empty, {list(tensordict.batch_size)}: {type(self).__name__} needs at least one row."
+            )
         if all(tensordict.get(key, None) is None for key in self._loss_mask_keys()):
             return tensordict
         mask: Any = self._valid(tensordict, tensordict.get(self.tensor_keys.action)[..., 0])

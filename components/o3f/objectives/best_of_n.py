@@ -14,6 +14,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from o3f.errors import require_range
 from o3f.modules import LatentPolicy, OptimisticActor
 from o3f.modules.acting import action_bounds, evaluating
 from o3f.objectives.functional import Aggregation, aggregate_critics
@@ -76,14 +77,14 @@ class DistillationLoss:
             the density of a tanh policy is not finite; in units of half their distance.
 
     Raises:
-        ValueError: if ``weight`` is negative.
+        ConfigError: (a ValueError) if ``weight`` is not finite and at least 0, or ``margin`` not in [0, 1).
     """
 
     def __init__(
         self, policy: TensorDictModuleBase, actor: OptimisticActor, weight: float = 1.0, margin: float = 0.01
     ) -> None:
-        if weight < 0:
-            raise ValueError(f"weight must not be negative, got {weight}.")
+        require_range({"weight": weight}, "weight", "[0, inf)")
+        require_range({"margin": margin}, "margin", "[0, 1)")
         self.policy = policy
         self.actor = actor
         self.weight = weight

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.distributions.utils import sample_and_log_prob
 
+from o3f.errors import DivergenceError, first_lines
 from o3f.modules.acting import action_bounds, spec_of, warn_of_bounds
 from o3f.modules.keys import key_list
 from o3f.objectives.actor_critic import Critics
@@ -69,6 +70,7 @@ class CQLLoss(SACLoss):
     Raises:
         ValueError: if an argument is out of its range, or the entropy is asked of a deterministic action.
         KeyError: at the call, if ``calibrate`` is set and the batch has no returns.
+        DivergenceError: at the call, if the policy's actions cannot be drawn, of NaN in a state for example.
 
     Examples:
         >>> from o3f.modules import EnsembleQValue, tanh_gaussian_policy
@@ -187,12 +189,27 @@ class CQLLoss(SACLoss):
         rows = (tensordict, tensordict.get("next"))
         pairs = {key: torch.stack([row.get(key) for row in rows]) for key in keys}
         both = TensorDict(pairs, [2, *tensordict.batch_size])
-        drawn: tuple[Any, Any] = sample_and_log_prob(self._distribution(both), (self.num_random,))
+        drawn = self._sample_some(both)
         action, log_prob = drawn[0].flatten(0, 1).movedim(0, -2), drawn[1].flatten(0, 1).movedim(0, -1)
         size, shape = action.shape[-1], (*tensordict.batch_size, self.num_random)
         uniform = self._width * torch.rand(*shape, size, dtype=action.dtype, device=action.device) + self._low
         density = log_prob.new_full(shape, self._log_density(size))
         return torch.cat([action, uniform], -2), torch.cat([log_prob, density], -1)
+
+    def _sample_some(self, tensordict: TensorDictBase) -> tuple[Any, Any]:
+        """Actions ``[n, *B, A]`` of the policy and their log-probabilities ``[n, *B]``."""
+        policy = self._distribution(tensordict)
+        if torch.compiler.is_compiling():
+            drawn: tuple[Any, Any] = sample_and_log_prob(policy, (self.num_random,))
+            return drawn
+        try:
+            drawn = sample_and_log_prob(policy, (self.num_random,))
+        except (RuntimeError, ValueError) as error:  # torch refuses to draw around NaN, and does not say from what
+            raise DivergenceError(
+                f"The policy's actions cannot be drawn ({first_lines(error, 1)}). Check the observations for NaN, then"
+                " the policy's weights: training has probably diverged."
+            ) from error
+        return drawn
 
     def evaluate_gap(self, tensordict: TensorDictBase, proposals: Proposals | None = None) -> tuple[Tensor, Tensor]:
         """Evaluate the critics once, on the proposals and the batch's actions.
@@ -224,6 +241,10 @@ class CQLLoss(SACLoss):
             raise KeyError(
                 f"calibrate=True needs the returns of the data, {key!r} [*B, 1]: load_minari, load_file and make_buffer"
                 " give them to rows with return_discount= or return_rule=."
+            )
+        if returns.shape != (*tensordict.batch_size, 1):
+            raise ValueError(
+                f"{key!r} has shape {list(returns.shape)}, expected {[*tensordict.batch_size, 1]}: one return a row."
             )
         return returns
 

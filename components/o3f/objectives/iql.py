@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
@@ -24,6 +24,7 @@ from torchrl.objectives.utils import distance_loss
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.calls import Entries, critic_values, distribution, output
 from o3f.modules.noise_source import NoiseSource
+from o3f.objectives.arguments import Distance, Reduction, check_form, check_policy
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import (
@@ -129,26 +130,27 @@ class IQLLoss(BoundLoss):
         num_qvalue_nets: int | None = None,
         expectile: float = 0.7,
         temperature: float = 3.0,
-        loss_function: Literal["l2", "l1", "smooth_l1"] = "l2",
+        loss_function: Distance = "l2",
         aggregation: Aggregation = "min",
         subset_size: int = 2,
-        reduction: Literal["mean", "sum", "none"] | None = "mean",
+        reduction: Reduction | None = "mean",
         separate_losses: bool = False,
         generator: torch.Generator | None = None,
         **torchrl: Any,
     ) -> None:
         super().__init__()
         take_torchrl_arguments(self, torchrl)
+        check_policy(actor_network)
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_value", "entropy"]
         coefficients = {"expectile": float(expectile), "temperature": float(temperature)}
         check_ranges(coefficients)
         critic = critic_ensemble(qvalue_network, num_qvalue_nets, [actor_network, value_network])
         # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
+        self.reduction = check_form(reduction, loss_function)
         self.loss_function = loss_function
         self.aggregation: Aggregation = aggregation
         self.subset_size = subset_size
-        self.reduction = reduction or "mean"
         self.subset_source = NoiseSource(generator)
 
         earlier = [*actor_network.parameters()] if separate_losses else []
@@ -248,7 +250,7 @@ class IQLLoss(BoundLoss):
         tensordict = self._without_padding(tensordict)
         with torch.no_grad():
             next_value = self._state_value(tensordict["next"]) if next_value is None else next_value
-            target = self.value_estimator.value_estimate(tensordict, next_value=next_value.unsqueeze(-1))
+            target = self._target(tensordict, next_value)
         values = self._qvalues(self.qvalue_network, tensordict)
         target = target.expand_as(values)
         loss = self._reduce(distance_loss(values, target, self.loss_function).sum(-1), tensordict)

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.noise_source import NoiseSource
+from o3f.objectives.arguments import Reduction, check_form
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import divergence_from_normal, draw_members, mix_extremes, sign_weights
 from o3f.objectives.latent import LatentLoss
@@ -114,7 +115,7 @@ class LAPOLoss(LatentLoss):
         value_bounds: Sequence[float] | None = None,
         delay_value: bool = False,
         actor_aggregation: ActorAggregation = "mean",
-        reduction: Literal["mean", "sum", "none"] | None = "mean",
+        reduction: Reduction | None = "mean",
         generator: torch.Generator | None = None,
     ) -> None:
         others = [actor_network, encoder_network, decoder_network, value_network]
@@ -134,7 +135,7 @@ class LAPOLoss(LatentLoss):
         self.target_noise_clip = target_noise_clip
         self.delay_value = delay_value
         self.actor_aggregation: ActorAggregation = actor_aggregation
-        self.reduction = reduction or "mean"
+        self.reduction = check_form(reduction)
         self.noise = NoiseSource(generator)
         self.value_clamp = ValueClamp(value_clamp, value_bounds).to(self._default_device)
         for name, value in coefficients.items():
@@ -167,8 +168,7 @@ class LAPOLoss(LatentLoss):
         following = tensordict.get("next")
         latent = self._latent(self.target_actor_network, following)
         action = self._decode(self.target_decoder_network, following, latent)
-        next_value = self.target_qvalue(following, action).unsqueeze(-1)
-        value: Tensor = self.value_estimator.value_estimate(tensordict, next_value=next_value)
+        value = self._target(tensordict, self.target_qvalue(following, action))
         return value.squeeze(-1) - self._state_value(self.value_network, tensordict)
 
     def qvalue_loss(
@@ -187,7 +187,7 @@ class LAPOLoss(LatentLoss):
             if next_value is None:
                 network = self.target_value_network if self.delay_value else self.value_network
                 next_value = self._state_value(network, tensordict.get("next"))
-            target = self.value_estimator.value_estimate(tensordict, next_value=next_value.unsqueeze(-1))
+            target = self._target(tensordict, next_value)
         values = self._qvalues(self.qvalue_network, tensordict)
         error = (values - target).square()
         info = {"td_error": error.detach(), "state_action_value": values.detach()}

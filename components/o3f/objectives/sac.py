@@ -54,7 +54,8 @@ class SACLoss(ActorCriticLoss):
             ``separate_losses``, ``generator`` and TorchRL's arguments of the same class.
 
     Raises:
-        ValueError: if an argument is out of its range, or ``target_entropy`` is None and unknown.
+        ValueError: if an argument is out of its range, ``target_entropy`` is None and unknown, or ``action_spec`` is of
+            another number of actions than the policy has (at the call, where that has no spec).
 
     Examples:
         >>> from o3f.modules import EnsembleQValue, tanh_gaussian_policy
@@ -90,19 +91,26 @@ class SACLoss(ActorCriticLoss):
         self.actor_aggregation: ActorAggregation = actor_aggregation
         self.entropy_backup = entropy_backup
         known = target_entropy not in (None, "auto")
-        entropy = float(target_entropy or 0.0) if known else self._minus_dimensions(action_spec)
+        self._num_actions: int | None = None if known else self._count_actions(action_spec)
+        entropy = float(target_entropy or 0.0) if known else -float(self._num_actions or 0)
+        check_ranges({"target_entropy": entropy})
         self.register_coeff_buffer("target_entropy", entropy, device=self._default_device)
         self.alpha_init = float(alpha_init)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha_init), device=self._default_device))
 
-    def _minus_dimensions(self, action_spec: TensorSpec | None) -> float:
-        spec: Any = getattr(self.actor_network, "spec", None) if action_spec is None else action_spec
-        leaf = spec.get(self.tensor_keys.action, None) if isinstance(spec, Composite) else spec
-        if leaf is None:
+    def _count_actions(self, action_spec: TensorSpec | None) -> int:
+        """The number of actions by the spec given, or the policy's own, which may not differ."""
+        specs: list[Any] = [action_spec, getattr(self.actor_network, "spec", None)]
+        key = self.tensor_keys.action
+        leaves = [spec.get(key, None) if isinstance(spec, Composite) else spec for spec in specs]
+        widths = [leaf.shape[-1] for leaf in leaves if leaf is not None]
+        if len(set(widths)) > 1:
+            raise ValueError(f"action_spec= has {widths[0]} actions and the policy's spec {widths[1]}: leave it out.")
+        if not widths:
             raise ValueError(
                 "target_entropy is None and the policy has no spec to count the actions; give one, or action_spec=."
             )
-        return -float(leaf.shape[-1])
+        return int(widths[0])
 
     @torch.no_grad()
     def reset_parameters_recursive(self) -> None:
@@ -119,6 +127,11 @@ class SACLoss(ActorCriticLoss):
         """Return a sampled action ``[*B, A]`` and its log-probability ``[*B]``, both with gradients."""
         tensordict = self._without_padding(tensordict)
         action, log_prob = rsample_and_log_prob(self._distribution(tensordict))
+        if self._num_actions not in (None, action.shape[-1]):
+            raise ValueError(
+                f"The target entropy counts {self._num_actions} actions, by action_spec=, and the policy has"
+                f" {action.shape[-1]}: give the spec of this policy's actions."
+            )
         return action, log_prob
 
     @torch.no_grad()

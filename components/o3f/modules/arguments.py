@@ -1,0 +1,75 @@
+"""Checks of arguments that several modules take."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an int: an int of Python, numpy or torch, not a float or text that looks like one.
+
+    Raises:
+        ValueError: if it is none, or smaller than ``least``.
+
+    Examples:
+        >>> whole_number("top", 3)
+        3
+        >>> whole_number("top", 2.5)
+        Traceback (most recent call last):
+        ...
+        ValueError: top must be a whole number of at least 1, got 2.5.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return number
+
+
+def layer_sizes(inputs: int, hidden_sizes: Iterable[int], outputs: int) -> list[int]:
+    """Return a network's widths from input to output.
+
+    Raises:
+        ValueError: if one is no whole number of at least 1, or ``hidden_sizes`` is no sequence.
+    """
+    if isinstance(hidden_sizes, str) or not isinstance(hidden_sizes, Iterable):
+        raise ValueError(f"hidden_sizes must be a sequence of widths, (256, 256) for example, got {hidden_sizes!r}.")
+    hidden = [whole_number("each of hidden_sizes", width) for width in hidden_sizes]
+    return [whole_number("the number of inputs", inputs), *hidden, whole_number("the number of outputs", outputs)]
+
+
+def check_module(name: str, part: Any) -> None:
+    """Check that a part says which entries it reads and writes.
+
+    Raises:
+        TypeError: if it does not.
+    """
+    if not (hasattr(part, "in_keys") and hasattr(part, "out_keys")):
+        raise TypeError(
+            f"The {name} must be a TensorDictModule, which names the entries that it reads and writes, got"
+            f" {type(part).__name__}. Wrap it: tensordict.nn.TensorDictModule({name}, in_keys=[...], out_keys=[...])."
+        )
+
+
+def check_per_dimension(name: str, value: Tensor, size: int | None = None) -> None:
+    """Check that a setting is one number or one per dimension, so that it widens nothing it is added to.
+
+    Args:
+        name: of the setting.
+        value: the setting.
+        size: the number of dimensions, None where it is not known yet.
+
+    Raises:
+        ValueError: if it has another shape.
+    """
+    shape = value.shape
+    if len(shape) == 0 or (len(shape) == 1 and shape[0] > 0 and (size is None or shape[0] in (1, size))):
+        return
+    expected = "one number or one per dimension" if size is None else f"one number or {size}, one per dimension"
+    raise ValueError(f"{name} must be {expected}, got a tensor of shape {list(shape)}.")
