@@ -52,7 +52,7 @@ def test_the_standard_deviation_starts_at_one_and_is_clipped():
 
 
 def test_samples_are_clipped_normal_numbers_around_the_mean():
-    torch.manual_seed(0)  # a mean near a bound would be clipped
+    torch.manual_seed(3)  # a mean near a bound would be clipped
     policy = gaussian_policy(3, 1, (8,))
     log_std(policy).data.fill_(math.log(0.1))
     td = observations().expand(100_000).clone()
