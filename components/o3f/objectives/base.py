@@ -186,7 +186,8 @@ class BoundLoss(LossModule):
 
         Ends of episodes may be numbers, as other buffers hold them: torch's ``~`` of a whole number is another one.
         """
-        keys = [("next", key) for key in (self.tensor_keys.done, self.tensor_keys.terminated)]
+        own: Any = self.tensor_keys
+        keys = [("next", key) for key in (own.done, own.terminated)]
         ends = {key: tensordict.get(key, None) for key in keys}
         numbers = {key: end for key, end in ends.items() if end is not None and end.dtype is not torch.bool}
         if numbers:
@@ -223,7 +224,8 @@ class BoundLoss(LossModule):
             )
         if all(tensordict.get(key, None) is None for key in self._loss_mask_keys()):
             return tensordict
-        mask: Any = self._valid(tensordict, tensordict.get(self.tensor_keys.action)[..., 0])
+        own: Any = self.tensor_keys
+        mask: Any = self._valid(tensordict, tensordict.get(own.action)[..., 0])
         rows = tensordict.copy()
         for key in self.in_keys:
             value = tensordict.get(key, None)
