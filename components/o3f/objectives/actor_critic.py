@@ -16,10 +16,10 @@ from torchrl.objectives.utils import distance_loss
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.calls import critic_values, distribution, replace_entry
 from o3f.modules.noise_source import NoiseSource
-from o3f.objectives.arguments import Distance, Reduction, check_form, check_policy
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import Aggregation, aggregate_critics, draw_members
+from o3f.objectives.loss_arguments import Distance, Reduction, check_form, check_policy
 from o3f.objectives.torchrl_arguments import take_torchrl_arguments
 
 Critics: TypeAlias = EnsembleQValue | GenericEnsemble

@@ -24,7 +24,6 @@ from torchrl.objectives.utils import distance_loss
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.calls import Entries, critic_values, distribution, output
 from o3f.modules.noise_source import NoiseSource
-from o3f.objectives.arguments import Distance, Reduction, check_form, check_policy
 from o3f.objectives.base import BoundLoss
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import (
@@ -34,6 +33,7 @@ from o3f.objectives.functional import (
     draw_members,
     expectile_loss,
 )
+from o3f.objectives.loss_arguments import Distance, Reduction, check_form, check_policy
 from o3f.objectives.ranges import check_ranges
 from o3f.objectives.torchrl_arguments import take_torchrl_arguments
 

@@ -30,10 +30,10 @@ from torch import Tensor
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.noise_source import NoiseSource
-from o3f.objectives.arguments import Reduction, check_form
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import divergence_from_normal, draw_members, mix_extremes, sign_weights
 from o3f.objectives.latent import LatentLoss
+from o3f.objectives.loss_arguments import Reduction, check_form
 from o3f.objectives.ranges import check_ranges
 from o3f.objectives.value_clamp import ClampMode, ValueClamp
 
