@@ -119,6 +119,7 @@ def assert_the_numbers_are_those_of_the_runs(folder: Path) -> None:
         assert {name: float(table[arm][name]) for name in expected} == pytest.approx(expected)
     assert table["iql_policy"]["offline"] == table["iql_optimistic"]["offline"]  # one pre-trained agent
     text = (folder / "controls.md").read_text()
+    assert "; with `online.steps=200` `online.evaluate_every=20`. Primary" in text.splitlines()[2]
     difference = float(table["iql_optimistic"]["gain"]) - float(table["iql_policy"]["gain"])
     assert f"| IQL, O3F minus IQL, plain policy | 1 | {difference:+.1f} |" in text
     assert "| p |" not in text  # of one seed there is none

@@ -76,6 +76,15 @@ def test_only_seeds_in_both_arms_count_and_few_of_them_have_no_interval() -> Non
     assert not compare(others, [("o3f", "noise")], "gain")[0].same_agent
 
 
+def test_agents_that_were_trained_alike_but_score_otherwise_are_not_one_agent() -> None:
+    ours, theirs = result("o3f", 0, 1.0), result("noise", 0, 2.0)
+    assert compare([ours, theirs], [("o3f", "noise")], "gain")[0].same_agent
+    elsewhere = replace(theirs, values={**theirs.values, "offline": 40.000001})
+    assert not compare([ours, elsewhere], [("o3f", "noise")], "gain")[0].same_agent
+    (row,) = comparisons_table([ours, elsewhere], SETTINGS).splitlines()[2:]
+    assert row.endswith("| seed | descriptive |")
+
+
 def test_the_tables_by_hand() -> None:
     text = comparisons_table(results(5), SETTINGS)
     assert f"| a | O3F minus noise | 5 | +5.0 ± {HALF_WIDTH:.1f} | 5.0 |" in text

@@ -55,7 +55,7 @@ def write_report(
     write_text(folder / f"{name}-curves.csv", curves_csv(results, list(settings.figure.panels)))
     sections = [
         f"# {settings.figure.title}\n",
-        f"{settings.budget.text}. {_endpoint(settings)}\n",
+        f"{settings.budget.text}{_changed(settings)}. {_endpoint(settings)}\n",
         f"![]({name}.png)\n",
     ]
     if (found := folder / "found.md").exists():
@@ -93,6 +93,11 @@ def check_keeps(folder: Path, name: str, runs: Sequence[PlannedRun]) -> None:
         f"{folder} has a report with {len(lost)} runs that this command leaves out ({some})."
         " Give output=FOLDER for a report of its own, or the same tasks, arms and seeds and more.",
     )
+
+
+def _changed(settings: DictConfig) -> str:
+    """What the command line changed of the budget: the sizes that the text names may be other ones."""
+    return "; with " + " ".join(f"`{each}`" for each in settings.overrides) if settings.overrides else ""
 
 
 def _endpoint(settings: DictConfig) -> str:

@@ -25,7 +25,7 @@ class Result:
         run: which.
         series: its curves.
         values: by name of :data:`~o3f.figures.quantities.QUANTITIES`.
-        agent: equal where two runs began with one pre-trained agent: its settings, its seed and its data are.
+        agent: equal where the settings, the seed and the data of two runs' pre-trained agents are.
     """
 
     run: PlannedRun
@@ -127,10 +127,16 @@ def compare(results: Sequence[Result], pairs: Sequence[Sequence[str]], quantity:
             seeds = sorted(ours.keys() & theirs.keys())
             values = {seed: ours[seed].values[quantity] - theirs[seed].values[quantity] for seed in seeds}
             values = {seed: value for seed, value in values.items() if not isnan(value)}
-            same = all(ours[seed].agent == theirs[seed].agent for seed in seeds)
+            same = all(_share_agent(ours[seed], theirs[seed]) for seed in seeds)
             if values:
                 comparisons.append(Comparison(task, first, second, values, same))
     return comparisons
+
+
+def _share_agent(first: Result, second: Result) -> bool:
+    """Whether two runs began with one agent. Equal settings, seed and data do not suffice: pre-trained on another
+    machine, whose sums are rounded otherwise, it is another agent, and then its offline score tells."""
+    return first.agent == second.agent and first.values["offline"] == second.values["offline"]
 
 
 def in_common(results: Sequence[Result], arms: Sequence[str]) -> list[Result]:
