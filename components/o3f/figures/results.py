@@ -136,8 +136,8 @@ def compare(results: Sequence[Result], pairs: Sequence[Sequence[str]], quantity:
 def _share_agent(first: Result, second: Result) -> bool:
     """Whether two runs began with one agent.
 
-    Equal settings, seed and data do not suffice: pre-trained on another machine, whose sums are rounded otherwise, it is
-    another agent, and its offline score tells.
+    Equal settings, seed and data do not suffice: pre-trained on another machine, whose sums are rounded otherwise,
+    it is another agent, and its offline score tells.
     """
     return first.agent == second.agent and first.values["offline"] == second.values["offline"]
 
