@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from o3f.collection import make_collection
 from o3f.data import make_buffer
+from o3f.runs.counters import Counters
 from o3f.training import build
 from o3f.training.exploration import make_actor
 
@@ -42,22 +43,22 @@ def stepper(exploration: str, updates: int) -> tuple[Callable[[], int], Callable
     buffer = make_buffer(rows_of(transitions()), online_capacity=CAPACITY, batch_size=BATCH)
     rule = build.reward_rule(config)
     schedule = build.schedule(config, learner, actor)
-    state: Any = {"step": 0, "episode": 0, "return": 0.0}
-    steps = iter(make_collection(build.collection(config), actor, state, buffer))
+    counters = Counters()
+    steps = iter(make_collection(build.collection(config), actor, counters, buffer))
 
     def update() -> int:
         learner.update([buffer.sample().to(config.device) for _ in range(updates)])
         return updates
 
     def step() -> int:
-        transition = next(steps).transition
-        state["step"] += 1
-        buffer.extend(with_rule(transition, rule, 0.0))
-        schedule.step(state["step"])
+        episode, transition, ended, _ = next(steps)
+        counters.step += 1
+        buffer.extend(with_rule(transition, rule, episode.total))
+        episode.add(float(transition["next", "reward"]), buffer.write_count)
+        schedule.step(counters.step)
         if updates:
             update()
-        state["return"] += float(transition["next", "reward"])
-        state["episode"] += bool(transition["next", "done"])
+        counters.episode += ended
         return updates or 1
 
     return step, update
