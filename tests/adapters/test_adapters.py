@@ -120,6 +120,22 @@ def test_corl(name: str) -> None:
     assert agent.temperature == pytest.approx(peer.temperature)
 
 
+def test_corl_behaviour_cloning_is_a_policy_alone() -> None:
+    peer = CORL["td3_bc"]()
+    state = {name: part for name, part in peer.state.items() if not name.startswith("critic_")}
+    agent = from_tensors(state, "mine")
+    observation, action = torch.randn(6, OBSERVATIONS), torch.rand(6, 2)
+    close(ours(agent, observation, action)["mean"], peer.says(observation, action)["mean"])
+    assert agent.critic is None
+    assert agent.origin == "mine (CORL: BC)"
+
+
+def test_one_of_two_critics_is_not_taken_for_behaviour_cloning() -> None:
+    state = {name: part for name, part in CORL["td3_bc"]().state.items() if name != "critic_1"}
+    with pytest.raises(ConfigError, match=r"there are no layers critic_1\.net\."):
+        from_tensors(state)
+
+
 @pytest.mark.parametrize("name", CORL)
 def test_every_agent_acts_optimistically(name: str) -> None:
     agent = from_tensors(CORL[name]().state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -238,6 +239,19 @@ def test_a_dataset_cut_short_is_named_beside_the_good_ones(
     for name in ("cut", "bare"):
         state, _, todo = only(datasets.check_datasets, f"me/{name}-v0: ")
         assert (state, todo) == ("broken", f"delete {tmp_path}/me/{name}-v0 and get it again")
+
+
+def test_a_dataset_of_another_simulator_is_told(
+    shared_datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    shutil.copytree(shared_datasets / "me/reacher-v0", tmp_path / "me/old-v0")
+    file = tmp_path / "me/old-v0/data/metadata.json"
+    described = json.loads(file.read_text())
+    file.write_text(json.dumps(described | {"requirements": ["mujoco<3", "numpy<1", "absent>1", "?"]}))
+    state, text, todo = only(datasets.check_datasets, "me/old-v0: ")
+    assert (state, todo) == ("note", "which versions change numbers: docs/versions.md")
+    assert text.endswith("MB; asks for mujoco<3")
 
 
 def test_many_datasets_do_not_take_for_ever(shared_datasets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,16 @@ class TD3BC(Peer):
         return torch.cat([self.parts[name]["net"](inputs) for name in ("critic_1", "critic_2")], -1)
 
 
+class SPOT(TD3BC):
+    """TD3+BC's networks, and the VAE that stood in its policy's loss."""
+
+    max_action = 2.0
+
+    def build(self) -> dict[str, Any]:
+        vae = tree(encoder_shared=layers(5, 6, 6), mean=nn.Linear(6, 4), log_std=nn.Linear(6, 4))
+        return {**super().build(), "vae": vae}
+
+
 class AWAC(Peer):
     def build(self) -> dict[str, Any]:
         actor: Any = tree(_mlp=layers(OBSERVATIONS, 5, 5, 5, ACTIONS))
@@ -187,6 +197,7 @@ CORL: dict[str, Callable[[], Peer]] = {
     "iql": IQL,
     "iql_deterministic": DeterministicIQL,
     "td3_bc": TD3BC,
+    "spot": SPOT,
     "awac": AWAC,
     "sac_n": SACN,
     "cql": CQL,

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from o3f.envs import EnvConfig
 from o3f.errors import ConfigError
 from o3f.modules import LatentCandidates, LatentPolicy
 from o3f.training import torchrl as configs
-from o3f.training.torchrl.trainer import measure_dataset
+from o3f.training.torchrl.trainer import measure_dataset, seeded_apart
 from tests.support.iql_cases import make_batch
 
 NODES = [(group, name) for group, nodes in configs.GROUPS.items() for name in nodes]
@@ -229,6 +230,16 @@ def test_a_trainer_wants_a_learner_or_a_whole_loss() -> None:
             configs.make_trainer(**given, **parts)
     with pytest.raises(ConfigError, match="more than 1 needs a learner"):
         configs.make_trainer(**given, **loss, updates_per_step=2)
+
+
+def test_workers_of_one_environment_are_seeded_apart() -> None:
+    """Of a real collector: two workers of one environment began all their episodes in the same states."""
+    one, other = (configs.make.gym_env(id="Pendulum-v1", seed=seed) for seed in (7, 8))
+    for envs, expected in (([one, one, one], [7]), ([one, other], []), ([one], []), (one, [])):
+        seeds: list[int] = []
+        collector: Any = SimpleNamespace(create_env_fn=envs, set_seed=seeds.append)
+        assert seeded_apart(collector) is collector
+        assert seeds == expected
 
 
 def test_a_file_is_a_replay_buffer_in_the_units_of_its_environment(tmp_path: Path) -> None:

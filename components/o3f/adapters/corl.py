@@ -3,7 +3,7 @@
 | algorithm | names |
 |---|---|
 | IQL, Gaussian or deterministic | ``actor.net.net.{i}``, ``actor.log_std``, ``qf.q{1,2}.net.{i}``, ``vf.v.net.{i}`` |
-| TD3+BC | ``actor.net.{i}``, ``critic_{1,2}.net.{i}`` |
+| TD3+BC, SPOT, BC | ``actor.net.{i}``, ``critic_{1,2}.net.{i}`` (BC has none; SPOT's ``vae`` is left out) |
 | AWAC | ``actor._mlp.{i}``, ``actor._log_std``, ``critic_{1,2}._mlp.{i}`` |
 | SAC-N, EDAC, LB-SAC | ``actor.trunk.{i}``, ``actor.mu``, ``actor.log_sigma``, ``critic.critic.{i}`` (stacked) |
 | CQL, Cal-QL | ``actor.base_network.{i}``, ``actor.log_std_{multiplier,offset}``, ``critic{1,2}.network.{i}`` |
@@ -70,10 +70,12 @@ def _td3(tensors: Tensors, max_action: float) -> Agent:
     layers = tensors.take_layers("actor.net.")
     observation_dim, _, action_dim = networks.widths(layers)
     statistics = _statistics(tensors, observation_dim)
-    tensors.drop("actor_target.", "critic_1_target.", "critic_2_target.")
-    members = [tensors.take_layers(f"critic_{number}.net.") for number in (1, 2)]
-    critic = networks.critics(members, action_dim, statistics, max_action)
-    return Agent(networks.deterministic(layers, statistics), critic, origin=f"{tensors.origin} (CORL: TD3+BC)")
+    name = "SPOT" if tensors.has("vae.") else "TD3+BC" if tensors.has("critic_") else "BC"
+    # SPOT's VAE only stands in the loss that trained this policy.
+    tensors.drop("actor_target.", "critic_1_target.", "critic_2_target.", "vae.")
+    members = [tensors.take_layers(f"critic_{number}.net.") for number in (1, 2)] if name != "BC" else []
+    critic = networks.critics(members, action_dim, statistics, max_action) if members else None
+    return Agent(networks.deterministic(layers, statistics), critic, origin=f"{tensors.origin} (CORL: {name})")
 
 
 def _awac(tensors: Tensors, max_action: float) -> Agent:

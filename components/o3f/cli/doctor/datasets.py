@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from packaging.requirements import InvalidRequirement, Requirement
 
 import o3f
 from o3f.cli.doctor.findings import Finding
@@ -16,6 +18,9 @@ from o3f.data.minari_store import datasets_root, is_local, open_dataset
 
 #: Opening stops after so many seconds; what is left is counted.
 PATIENCE = 3.0
+
+#: Packages that decide what a step leads to.
+SIMULATORS = ("mujoco", "gymnasium", "gymnasium-robotics")
 
 
 def check_datasets() -> Iterator[Finding]:
@@ -29,7 +34,7 @@ def check_datasets() -> Iterator[Finding]:
             yield Finding("note", f"{len(ids) - number} more were not opened, to be quick")
             return
         try:
-            yield Finding("ok", describe(dataset_id, root))
+            yield describe(dataset_id, root)
         except Exception as error:
             told = (str(error).strip().splitlines() or ["no message"])[0]
             todo = f"delete {root / dataset_id} and get it again"
@@ -46,8 +51,8 @@ def dataset_ids(root: Path) -> list[str]:
     return sorted(found)
 
 
-def describe(dataset_id: str, root: Path) -> str:
-    """Return id, steps, environment and size of a dataset.
+def describe(dataset_id: str, root: Path) -> Finding:
+    """Return id, steps, environment and size of a dataset, and the simulators it was recorded with, where not these.
 
     Raises:
         RuntimeError: it cannot be read.
@@ -58,7 +63,31 @@ def describe(dataset_id: str, root: Path) -> str:
         raise RuntimeError("its last episode is empty")
     environment = dataset.env_spec.id if dataset.env_spec is not None else "no environment named"
     size = sum(file.stat().st_size for file in (root / dataset_id).rglob("*") if file.is_file())
-    return f"{dataset_id}: {int(dataset.total_steps):,} steps, {environment}, {size / 1e6:.1f} MB"
+    text = f"{dataset_id}: {int(dataset.total_steps):,} steps, {environment}, {size / 1e6:.1f} MB"
+    others = list(other_simulators(dataset.storage.metadata.get("requirements", [])))
+    if not others:
+        return Finding("ok", text)
+    return Finding("note", f"{text}; asks for {', '.join(others)}", "which versions change numbers: docs/versions.md")
+
+
+def other_simulators(requirements: Iterable[str]) -> Iterator[str]:
+    """Name the simulators that a dataset asks for in another version; Minari compares when it makes the environment.
+
+    Args:
+        requirements: as the dataset states them, in pip's form; those that are not in it are left out.
+
+    Examples:
+        >>> list(other_simulators(["gymnasium<0.1", "gymnasium>=1", "numpy<1", "not a requirement"]))
+        ['gymnasium<0.1']
+    """
+    for text in requirements:
+        try:
+            need = Requirement(text)
+            installed = metadata.version(need.name)
+        except (InvalidRequirement, metadata.PackageNotFoundError):
+            continue
+        if need.name in SIMULATORS and not need.specifier.contains(installed, prereleases=True):
+            yield text
 
 
 def check_tasks() -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from torchrl.trainers.trainers import TargetNetUpdaterHook
 
 from o3f.algorithms import Learner
 from o3f.data.buffers import RowsBuffer
+from o3f.envs.seeds import SeededResets
 from o3f.errors import require
 from o3f.objectives import LAPOLoss
 from o3f.training.torchrl.hooks import JointStepper, LearnerStepper, OfflineOnlineHook
@@ -41,7 +42,8 @@ def make_trainer(
     measures on the dataset is measured here.
 
     Args:
-        collector: to be called with ``policy``: a collector's configuration with ``_partial_: true``.
+        collector: to be called with ``policy``: a collector's configuration with ``_partial_: true``. Workers that are
+            all given one ``o3f_gym`` are seeded apart, from its seed.
         replay_buffer: the dataset, with room for online rows, see :func:`~o3f.data.load_minari`.
         exploration: to be called with ``policy`` and ``critic``; None collects with the plain policy.
         learner: see above.
@@ -69,7 +71,7 @@ def make_trainer(
     loss: Any = loss_module if learner is None else learner.loss
     measure_dataset(learner, loss, replay_buffer)
     trainer = Trainer(
-        collector=collector(policy=_actor(exploration, learner, loss)),
+        collector=seeded_apart(collector(policy=_actor(exploration, learner, loss))),
         loss_module=loss,
         optimizer=None if optimizer is None else optimizer(params=loss.parameters()),
         optimization_stepper=JointStepper() if learner is None else LearnerStepper(learner),
@@ -86,6 +88,20 @@ def make_trainer(
     for hook in hooks or ():
         hook.register(trainer)
     return trainer
+
+
+def seeded_apart(collector: BaseCollector) -> BaseCollector:
+    """Seed the workers of a collector apart that were all given one environment of ours, with one seed.
+
+    All of them would play the same episodes: the same starts, and the same luck. The ``seed`` of a ``Trainer`` comes
+    after this.
+    """
+    envs = getattr(collector, "create_env_fn", None)
+    if isinstance(envs, list) and len(envs) > 1 and all(env is envs[0] for env in envs):
+        inner = getattr(envs[0], "_env", None)  # each worker has a copy of it
+        if isinstance(inner, SeededResets):
+            collector.set_seed(inner.seed)
+    return collector
 
 
 def measure_dataset(learner: Learner | None, loss: Any, replay_buffer: ReplayBuffer) -> None:
