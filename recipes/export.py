@@ -24,7 +24,7 @@ from o3f import export
 from o3f.adapters import load_agent
 from o3f.algorithms import Learner
 from o3f.collection.behaviours import gaussian_mlp_from_actor
-from o3f.errors import optional
+from o3f.errors import optional, require
 from o3f.training import build
 
 
@@ -34,6 +34,7 @@ def main(config: DictConfig) -> None:
     for key in ("optimistic", "overwrite"):
         require(isinstance(config[key], bool), f"{key} must be true or false, found {config[key]!r}.")
     require(isinstance(config.run, str), f"run must be a run folder, found {config.run!r}.")
+    require(isinstance(config.to, str) and bool(config.to), f"to must be a folder or a file .npz, found {config.to!r}.")
     target = Path(config.to)
     export.check_destination(target, overwrite=config.overwrite)
     if target.suffix == ".npz":

@@ -242,6 +242,7 @@ def test_f94_a_sampler_without_bounds_is_held_to_those_of_the_spec() -> None:
         lambda: GaussianCandidates(5, include_base="no"),  # type: ignore[arg-type]
         lambda: GaussianCandidates(5, sigma="wide"),  # type: ignore[arg-type]
         lambda: make_learner("iql", 3, 2, {"compile": "yes"}),
+        lambda: make_learner("lapo", 3, 2, {"normalise": 3}),
         lambda: make_learner("iql", 3, 2, {}).load_state_dict({}),
         lambda: EnsembleQValue(3, 2, 2, in_keys="observation"),
         lambda: gaussian_policy(3, 2, log_std_bounds=(2.0, -5.0)),

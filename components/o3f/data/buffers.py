@@ -116,10 +116,10 @@ def _check_rows(rows: TensorDictBase) -> None:
     if not len(rows):
         raise ValueError("The dataset has no rows. Give some, or None for a buffer that is online from scratch.")
     widths = {key: 1 for key in ROW_KEYS}
-    for key in ("observation", "action"):
-        if rows[key].ndim != 2:
-            raise ValueError(f"{key!r} of the rows is {list(rows[key].shape)}, expected [{len(rows)}, n].")
-        widths[key] = rows[key].shape[-1]
+    for name in ("observation", "action"):
+        if rows[name].ndim != 2:
+            raise ValueError(f"{name!r} of the rows is {list(rows[name].shape)}, expected [{len(rows)}, n].")
+        widths[name] = rows[name].shape[-1]
     widths["next", "observation"] = widths["observation"]
     for key, width in widths.items():
         if rows[key].shape != (len(rows), width):

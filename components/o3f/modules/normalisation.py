@@ -50,8 +50,8 @@ class Normaliser(nn.Module):
         """
         if value.shape[-1:] != self.loc.shape or value.dtype is torch.bool:
             raise ValueError(
-                f"A network that was built for numbers {self.keys} [*B, {self.loc.numel()}] is given {value.dtype}"
-                f" {list(value.shape)}."
+                f"A network that was built for {self.keys} [*B, {self.loc.numel()}] is given {list(value.shape)} of"
+                f" {value.dtype}."
             )
         return (value - self.loc) / self.scale
 
