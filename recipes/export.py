@@ -24,7 +24,7 @@ from o3f import export
 from o3f.adapters import load_agent
 from o3f.algorithms import Learner
 from o3f.collection.behaviours import gaussian_mlp_from_actor
-from o3f.errors import optional, require
+from o3f.errors import optional
 from o3f.training import build
 
 
