@@ -148,6 +148,15 @@ def test_f93_the_ends_of_episodes_need_no_done() -> None:
     assert loss(batch)["loss_qvalue"] == expected
 
 
+def test_f93_done_is_taken_for_terminated_where_that_is_said() -> None:
+    batch, loss = make_batch(8), made("iql")
+    batch["next", "terminated"] = batch["next", "done"]
+    expected = loss(batch.clone())["loss_qvalue"]
+    del batch["next", "terminated"]
+    loss.set_keys(terminated="done")
+    assert loss(batch)["loss_qvalue"] == expected
+
+
 def test_f93_what_is_no_batch_is_told() -> None:
     with pytest.raises(TypeError, match="IQLLoss takes a TensorDict, got dict"):
         made("iql")(make_batch(4).to_dict())
