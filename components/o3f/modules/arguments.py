@@ -34,13 +34,13 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 
 def check_switches(**values: Any) -> None:
-    """Check that what is true or false is so: a text, ``"no"`` among them, would count as true.
+    """Check that what is true or false is so, or 1 or 0: a text, ``"no"`` among them, would count as true.
 
     Raises:
         ValueError: naming the argument.
     """
     for name, value in values.items():
-        if not isinstance(value, bool):
+        if getattr(value, "ndim", 0) or value not in (True, False):
             raise ValueError(f"{name} must be True or False, got {value!r}.")
 
 
