@@ -203,8 +203,9 @@ def test_f94_a_transposed_score_is_seen_where_its_shape_says_nothing() -> None:
         return values.mean(-1).T
 
     actor = actor_with(scorer=TensorDictModule(transposed, ["candidate_values"], ["scores"]))
-    with pytest.raises(ValueError, match=r"The scorer wrote scores \[3, 4\], expected \[4, 3\]"):
-        actor(observation=torch.zeros(4, 3))
+    for size in ([], [4]):
+        with pytest.raises(ValueError, match=r"The scorer wrote scores \[3, 4\], expected \[4, 3\]"):
+            copy.deepcopy(actor)(TensorDict({"observation": torch.zeros(4, 3)}, size))
     sound = TensorDictModule(lambda values: values.mean(-1), ["candidate_values"], ["scores"])
     torch.manual_seed(0)
     observation, start = torch.ones(4, 3), torch.get_rng_state()

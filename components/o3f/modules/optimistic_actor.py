@@ -275,6 +275,7 @@ class OptimisticActor(TensorDictModuleBase):
     def _probe(self, private: TensorDictBase, candidates: Tensor) -> None:
         """Score one candidate fewer, once, so that the two differ; what is drawn for that is given back."""
         fewer = private.set("candidates", candidates[:, :-1])
+        fewer.batch_size = torch.Size()  # scores of another shape are to be seen, not refused as they are written
         if self._asks_critic:
             fewer.set("candidate_values", private.get("candidate_values")[:, :-1])
         self._probed = True
