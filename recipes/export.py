@@ -34,6 +34,7 @@ def main(config: DictConfig) -> None:
     for key in ("optimistic", "overwrite"):
         require(isinstance(config[key], bool), f"{key} must be true or false, found {config[key]!r}.")
     require(isinstance(config.run, str), f"run must be a run folder, found {config.run!r}.")
+    require(isinstance(config.to, str) and bool(config.to), f"to must be a folder or a file .npz, found {config.to!r}.")
     target = Path(config.to)
     export.check_destination(target, overwrite=config.overwrite)
     if target.suffix == ".npz":

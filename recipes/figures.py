@@ -85,6 +85,8 @@ def check(config: DictConfig) -> None:
     for horizon in config.diagnose_horizons:
         require_range({"diagnose_horizons": horizon}, "diagnose_horizons", "[1, inf)", integer=True)
     check_keys([config.primary], QUANTITIES, "primary")
+    if config.run_launcher is not None:
+        check_keys([config.run_launcher], [file.stem for file in (CONF / "launcher").glob("*.yaml")], "run_launcher")
     require(
         not any(each.startswith("exploration.sigma") for each in config.overrides),
         "overrides: exploration.sigma would not hold for every arm. Give task.sigma, which all arms go by.",

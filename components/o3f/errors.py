@@ -129,6 +129,31 @@ def require_range(config: Mapping[Any, Any], key: str | Sequence[str], interval:
     require(fits, f"{key} must be a {kind} in {interval}, found {value!r}.")
 
 
+def number(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
+    """Return ``value`` as a float: a number of Python, numpy or torch, not a text or a list that holds one.
+
+    Args:
+        name: said in the message.
+        value: what was given.
+        interval: as of :func:`require_range`.
+
+    Raises:
+        ConfigError: (a ValueError) if it is none, or not in the interval.
+
+    Examples:
+        >>> number("expectile", 0.7, "(0, 1)")
+        0.7
+        >>> number("expectile", "high", "(0, 1)")
+        Traceback (most recent call last):
+        ...
+        o3f.errors.ConfigError: expectile must be a number in (0, 1), found 'high'.
+    """
+    # Arrays and tensors of one number say it; neither package is imported for that.
+    plain = value.item() if getattr(value, "shape", None) in ((), (1,)) else value
+    require_range({name: plain}, (name,), interval)
+    return float(plain)
+
+
 def check_device(name: Any) -> None:
     """Raise :class:`~o3f.errors.ConfigError` unless torch can hold a tensor on a device of that name here.
 

@@ -242,6 +242,7 @@ def test_agents_that_do_not_fit_are_refused(
         ("nothing.safetensors", "there is no such file"),
         ("model.zip", "only safetensors and .npz files are read"),
         ("broken.safetensors", "is no readable safetensors file"),
+        ("math:sqrt", "math:sqrt must return an agent when called without arguments"),
         ("no_module_of_mine:make", "No module named 'no_module_of_mine'"),
         ("json:make_agent", "has no attribute 'make_agent'"),
         ("builtins:dict", "its tensors have no names of CORL"),

@@ -263,7 +263,7 @@ def test_mistakes_are_named() -> None:
         make_buffer(make_rows(2), online_capacity=1).extend(make_rows(1).exclude("action"))
     with pytest.raises(ValueError, match="online_capacity > 0"):
         make_buffer(None)
-    with pytest.raises(ValueError, match=r"online_fraction is 1.5"):
+    with pytest.raises(ValueError, match=r"online_fraction must be a number in"):
         make_buffer(make_rows(2), online_fraction=1.5)
 
 

@@ -199,10 +199,10 @@ def test_values_that_are_not_finite_stop_with_their_place() -> None:
         ({"id": "toy/Counter-v0", "attributes": {"speed": 3}}, "no attribute 'speed'"),
         ({"id": "toy/Counter-v0", "goal_radius": 0.5}, "needs achieved_goal and desired_goal"),
         ({"id": "toy/Endless-v0"}, "no time limit"),
-        ({"id": "Hopper-v5", "frame_skip": 0}, "frame_skip must be at least 1"),
-        ({"id": "Hopper-v5", "action_scale": 0.0}, "action_scale must be in"),
-        ({"id": "Hopper-v5", "max_episode_steps": 0}, "max_episode_steps must be"),
-        ({"id": "Hopper-v5", "goal_radius": 0.0}, "goal_radius must be positive"),
+        ({"id": "Hopper-v5", "frame_skip": 0}, "frame_skip must be a whole number of at least 1"),
+        ({"id": "Hopper-v5", "action_scale": 0.0}, "action_scale must be a number in"),
+        ({"id": "Hopper-v5", "max_episode_steps": 0}, "max_episode_steps must be a whole number"),
+        ({"id": "Hopper-v5", "goal_radius": 0.0}, "goal_radius must be a number in"),
     ],
 )
 def test_mistakes_name_themselves(config: dict[str, object], message: str) -> None:

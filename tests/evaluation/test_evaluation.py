@@ -241,7 +241,7 @@ def test_nan_of_policy_or_environment_is_told_with_its_place(
 
 
 def test_at_least_one_episode() -> None:
-    with pytest.raises(ValueError, match="episodes must be at least 1"):
+    with pytest.raises(ValueError, match="episodes must be a whole number of at least 1"):
         evaluate(STILL, COUNTER, episodes=0, seed=0)
 
 

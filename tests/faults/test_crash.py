@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from o3f.cli.signals import StopSignals
 from o3f.errors import CheckpointError, ResourceError, Stopped
 from o3f.runs import checkpoint
 from o3f.runs.checkpoint import checkpoints, load_latest, save
-from o3f.runs.folder import RunFolder
+from o3f.runs.folder import RunFolder, lock_folder
 from o3f.runs.logger import RunLogger
 from o3f.training import loop
 from o3f.training import offline as pretraining
@@ -273,7 +274,7 @@ def test_f07_a_network_of_another_size_is_left_as_it_was(tmp_path):
 
 HOLD = """
 import json, sys, time
-from o3f.runs.folder import RunFolder
+from o3f.runs.folder import RunFolder, lock_folder
 run = RunFolder.open(json.loads(sys.argv[1]))
 print("locked", flush=True)
 time.sleep(60)
@@ -296,6 +297,22 @@ def test_f09_a_second_process_is_refused_with_the_pid_and_a_dead_one_is_no_obsta
         holder.send_signal(signal.SIGKILL)
     with RunFolder.open(config) as run:
         assert (run.path / ".owner").read_text().startswith(f"{os.getpid()} ")
+
+
+def test_f09_who_waits_for_a_folder_that_is_taken_away_makes_it_again(tmp_path: Path) -> None:
+    folder, found = tmp_path / "run", list[Any]()
+    folder.mkdir()
+    first = lock_folder(folder, 0)
+    waiting = threading.Thread(target=lambda: found.append(lock_folder(folder, 60)))
+    waiting.start()
+    time.sleep(0.2)
+    shutil.rmtree(folder)  # as a run that is refused before its first step does
+    first.release()
+    waiting.join()
+    assert (folder / ".lock").exists()
+    with pytest.raises(ResourceError, match="in use by process"):
+        lock_folder(folder, 0)
+    found[0].release()
 
 
 def test_f12_a_finished_run_is_left_alone_and_says_its_scores(

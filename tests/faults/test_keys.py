@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from o3f.cli.keys import Keys, keys_of
+from o3f.cli.keys import Keys, check_choices, keys_of
 from o3f.errors import ConfigError
 from o3f.runs.folder import RunFolder
 from o3f.training import build
@@ -178,3 +178,13 @@ def test_f81_a_launcher_that_comes_too_late_is_an_error(place: Path, capsys: pyt
     arguments = ["--config-dir", "mine", *TINY, "experiment=late,recommended", "-m"]
     assert command("finetune", *arguments) == 2
     assert "launcher=joblib comes from a file that is chosen for each run by itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given", ["experiment=recomended", "debug=toys", "launcher=jobs", "algorithm@offline_algorithm=cqll"]
+)
+def test_f81_a_file_that_there_is_not_is_refused(given: str) -> None:
+    """Hydra passes over the file of an optional group, so that the run would be another one than was asked for."""
+    with pytest.raises(ConfigError, match=f"{given}: there is no such file"):
+        check_choices([given], [ROOT / "conf"])
+    check_choices(["experiment=recommended", "task=hopper/medium", "experiment=null", "name=x"], [ROOT / "conf"])

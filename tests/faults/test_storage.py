@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import resource
@@ -375,6 +376,26 @@ def test_f06_damaged_notes_of_a_run_stop_with_the_file_s_name(
 
     with pytest.raises((CheckpointError, ConfigError), match=f"{folder.path}|{name}"):
         read_all()
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"return": math.nan}, {"step": "x"}, {"a": {"b": 1}}, {"step": 3, "return": None}]
+)
+def test_f06_a_done_json_of_other_content_is_no_finished_run(content: Any, config: dict[str, Any]) -> None:
+    with RunFolder.open(config) as folder:
+        folder.finish({"step": 3, "return": 1.0})
+        assert folder.scores == {"step": 3, "return": 1.0}
+        (folder.path / "done.json").write_text(json.dumps(content))
+        with pytest.raises(CheckpointError, match=r"done\.json is not what a finished run writes.* Delete that file"):
+            assert folder.scores
+        (folder.path / "done.json").write_text("[" * 3000)
+        with pytest.raises(CheckpointError, match="damaged"):
+            assert folder.scores
+
+
+def test_f10_what_may_change_is_a_key_from_the_beginning(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"resume_allow: 'sigm' is not known\. Did you mean .*sigma"):
+        RunFolder.open({**config, "resume_allow": ["sigm"]})
 
 
 def test_f08_files_are_on_the_disk_before_they_are_published(tmp_path, monkeypatch):

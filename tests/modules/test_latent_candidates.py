@@ -94,7 +94,7 @@ def test_sigma_per_dimension_can_be_scheduled_and_the_generator_is_saved() -> No
         ({"num_candidates": 0}, "num_candidates must be a whole number of at least 1"),
         ({"num_candidates": 2.0}, "num_candidates must be a whole number of at least 1"),
         ({"sigma": -0.1}, "sigma must be finite and not negative"),
-        ({"max_latent": 0.0}, "max_latent must be positive"),
+        ({"max_latent": 0.0}, "max_latent must be a number in"),
         ({"latent_key": "z"}, "must read 'z'"),
         ({"low": 1.0, "high": 1.0}, "No action lies between"),
         ({"clip_margin": -0.1}, "clip_margin"),

@@ -122,7 +122,7 @@ def test_an_actor_and_a_decoder_that_do_not_meet_are_refused() -> None:
         LatentPolicy(latent_actor(3, 4, out_key="z"), latent_decoder(3, 2, 4), Bounded(-1, 1, (2,)))
     with pytest.raises(ValueError, match="must be a bounded vector"):
         LatentPolicy(latent_actor(3, 4), latent_decoder(3, 2, 4), Unbounded((2,)))
-    with pytest.raises(ValueError, match="max_latent is 0"):
+    with pytest.raises(ValueError, match="max_latent must be a number in"):
         latent_actor(3, 4, max_latent=0)
 
 

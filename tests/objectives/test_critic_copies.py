@@ -143,7 +143,7 @@ def test_one_critic_is_doubled_by_default() -> None:
             5,
             "num_qvalue_nets is 5, but the list of critics holds 3",
         ),
-        (make_critic(perceptron()), 0, "num_qvalue_nets is 0; expected at least 1"),
+        (make_critic(perceptron()), 0, "num_qvalue_nets must be a whole number of at least 1"),
     ],
 )
 def test_contradicting_numbers_are_refused(critics: Any, count: int, message: str) -> None:

@@ -223,5 +223,5 @@ def test_offline_steps_come_first_one_batch_each_and_once() -> None:
 
 @pytest.mark.parametrize("options", [{"updates_per_step": 0}, {"offline_steps": -1}])
 def test_impossible_numbers_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="expected at least 1 and 0"):
+    with pytest.raises(ValueError, match="must be a whole number of at least"):
         OfflineOnlineHook(make_buffer(rows_of(4, 1)), **options)

@@ -39,6 +39,7 @@ def is_function(name: str) -> bool:
 
 def is_agent(name: str) -> bool:
     """Whether this names an agent of the user's own: a file of weights, or a function."""
+    require(isinstance(name, str), f"pretrained must be auto, none, a folder, a file or a function, found {name!r}.")
     return is_function(name) or Path(name).suffix in (*_READ, ".pt", ".pth", ".pkl", ".zip", ".d3")
 
 
@@ -142,4 +143,11 @@ def _call(name: str) -> Any:
     finally:
         if added:
             sys.path.remove(here)
-    return make()
+    try:
+        return make()
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself
+            raise ConfigError(
+                f"{name} cannot be called without arguments: {error}. It must return an agent."
+            ) from error
+        raise

@@ -80,6 +80,13 @@ def make_learner(
     """
     kind: Any = learner_type(name)
     check_keys(config, [field.name for field in dataclasses.fields(kind.config_type)], f"algorithm {name}")
+    compile = config.get("compile", False)
+    require(compile in (True, False, "auto"), f"compile must be True, False or 'auto', found {compile!r}.")
+    for field in dataclasses.fields(kind.config_type):
+        given = config.get(field.name, False)
+        require(
+            field.type != "bool" or isinstance(given, bool), f"{field.name} must be true or false, found {given!r}."
+        )
     takes = [other for other, each in ALGORITHMS.items() if each.accepts_agent]
     require(
         agent is None or kind.accepts_agent,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from o3f.algorithms.agent import Agent, fill_missing, make_critics
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, critic_metrics, detached
+from o3f.algorithms.learner import Learner, batch_list, critic_metrics, detached
 from o3f.modules import gaussian_policy
 from o3f.modules.mlp import Init
 from o3f.objectives import AWACLoss
@@ -130,7 +130,7 @@ class AWACLearner(Learner):
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take one step of the critics and one of the policy per batch ``[B]``; return the last one's metrics."""
         metrics: dict[str, Tensor] = {}
-        for batch in batches:
+        for batch in batch_list(batches):
             next_value = None if self.next_value is None else self.next_value(batch)
             metrics = self._take_step(batch, next_value)
             self.updates += 1

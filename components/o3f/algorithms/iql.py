@@ -13,7 +13,7 @@ from torch import Tensor
 
 from o3f.algorithms.agent import Agent, fill_missing, make_critics
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, critic_metrics, detached
+from o3f.algorithms.learner import Learner, batch_list, critic_metrics, detached
 from o3f.modules import gaussian_policy, value_network
 from o3f.modules.mlp import Init
 from o3f.objectives import IQLLoss
@@ -139,7 +139,7 @@ class IQLLearner(Learner):
         dropout = self.config.actor_dropout > 0  # only then does the policy differ from itself in evaluation
         if dropout:
             self.policy.train()
-        for batch in batches:
+        for batch in batch_list(batches):
             next_value = None if self.next_value is None else self.next_value(batch)
             self._set_actor_rate()
             metrics = self._take_step(batch, next_value)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.data import Bounded
 
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, critic_metrics, detached
+from o3f.algorithms.learner import Learner, batch_list, critic_metrics, detached
 from o3f.errors import require
 from o3f.modules import (
     EnsembleQValue,
@@ -166,7 +166,7 @@ class LAPOLearner(Learner):
 
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take a critic step per batch ``[B]``, a policy step on the last; return metrics of it as 0-d tensors."""
-        if not batches:
+        if not batch_list(batches):
             return {}
         metrics: dict[str, Tensor] = {}
         for index, (batch, action) in enumerate(zip(batches, self._target_actions(batches), strict=True)):

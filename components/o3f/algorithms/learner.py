@@ -143,11 +143,32 @@ class Learner(ABC):
         return {"loss": dict(self.loss.state_dict()), "optimisers": optimisers, "updates": self.updates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over such a state."""
+        """Take over such a state.
+
+        Raises:
+            ValueError: if it is none, or that of another learner.
+        """
+        if missing := [name for name in ("loss", "optimisers", "updates") if name not in state_dict]:
+            raise ValueError(f"The state has no {missing[0]!r}, but {list(state_dict)}: expected that of a learner.")
+        if (theirs := sorted(state_dict["optimisers"])) != (own := sorted(self.optimisers)):
+            raise ValueError(
+                f"The state is of a learner with optimisers {theirs}, and {type(self).__name__} has {own}."
+            )
         self.loss.load_state_dict(state_dict["loss"])
         for name, state in deepcopy(state_dict["optimisers"]).items():  # Adam keeps the tensors it is given
             self.optimisers[name].load_state_dict(state)
         self.updates = int(state_dict["updates"])
+
+
+def batch_list(batches: Sequence[TensorDictBase]) -> Sequence[TensorDictBase]:
+    """Return the batches of an update.
+
+    Raises:
+        TypeError: if it is one batch, whose rows would be taken for batches.
+    """
+    if isinstance(batches, TensorDictBase):
+        raise TypeError(f"update takes a list of batches, got one {list(batches.batch_size)}: give update([batch]).")
+    return batches
 
 
 def detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

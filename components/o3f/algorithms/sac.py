@@ -16,7 +16,7 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, fill_missing, make_critics
 from o3f.algorithms.compiled_step import Step
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, critic_metrics
+from o3f.algorithms.learner import Learner, batch_list, critic_metrics
 from o3f.errors import ConfigError, require
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.modules.mlp import Init
@@ -110,7 +110,7 @@ class SoftLearner(Learner):
     def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
         """Take one step of the critics per batch ``[B]``, of the rest on the last; return its metrics, 0-d."""
         metrics: dict[str, Tensor] = {}
-        for index, batch in enumerate(batches):
+        for index, batch in enumerate(batch_list(batches)):
             step = self._take_step if index == len(batches) - 1 else self._take_critic_step
             metrics = step(batch, None if self.next_value is None else self.next_value(batch))
             self.updates += 1

@@ -89,6 +89,25 @@ class Keys:
         return any(".".join(parts[:end]) in self.known for end in range(1, len(parts) + 1))
 
 
+def check_choices(overrides: Iterable[str], folders: Collection[Path]) -> None:
+    """Look for the files that a command line chooses: Hydra passes over those of an optional group without a word.
+
+    Args:
+        overrides: in Hydra's form.
+        folders: where configurations are looked for.
+
+    Raises:
+        ConfigError: there is no such file; the message has the near ones.
+    """
+    for each in overrides:
+        key, _, choice = each.lstrip("+").partition("=")
+        places = [folder / key.partition("@")[0] for folder in folders]
+        places = [place for place in places if key and place.is_dir()]
+        names = {str(file.relative_to(place).with_suffix("")) for place in places for file in place.rglob("*.yaml")}
+        if places and re.fullmatch(r"[\w./-]+", choice) and choice not in {"null", *names}:
+            raise ConfigError(f"{key}={choice}: there is no such file.{did_you_mean(choice, names)}")
+
+
 def _is_within(key: str, other: str) -> bool:
     return key == other or key.startswith(f"{other}.")
 

@@ -40,7 +40,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import o3f.cli.assets  # noqa: F401  (registers the resolver ${asset:NAME})
-from o3f.cli.keys import Keys, keys_of
+from o3f.cli.keys import Keys, check_choices, keys_of
 from o3f.cli.messages import end_output, exit_code, explain_overrides, report
 from o3f.cli.sweeps import Command, SweepFolder, missing_launcher, outcomes, report_sweep, run_job, stoppable
 from o3f.errors import ConfigError, O3FError, check_device, check_keys, require, require_range
@@ -168,8 +168,10 @@ def _command(
     command = Command(tuple(sys.argv[1:]), os.getpid())
 
     def checked(config: DictConfig) -> None:
+        given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        sources = HydraConfig.get().runtime.config_sources
+        check_choices(given, [Path(source.path) for source in sources if source.schema == "file"])
         if keys is not None:
-            given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
             keys.check_given(given, config_name)
         run(function, config, keys)
 

@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from o3f.errors import number
+
 
 def as_made(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     """Return the environment as ``gymnasium.make`` gave it, in its own units: without the wrappers of this package.
@@ -50,8 +52,7 @@ def check_action_scale(scale: float) -> None:
     Raises:
         ValueError: if it is not in (0, 1].
     """
-    if not 0.0 < scale <= 1.0:
-        raise ValueError(f"action_scale must be in (0, 1], found {scale}.")
+    number("action_scale", scale, "(0, 1]")
 
 
 def to_env_actions(
@@ -74,8 +75,9 @@ def to_env_actions(
         >>> uneven.contains(to_env_actions(np.ones(1, np.float32), uneven))
         True
     """
+    given = _vectors(actions, space, action_scale)
     centre, half = space.high / 2 + space.low / 2, space.high / 2 - space.low / 2  # the sum of both may overflow
-    values = (centre + action_scale * half * np.asarray(actions)).astype(space.dtype)
+    values = (centre + action_scale * half * given).astype(space.dtype)
     return np.asarray(np.minimum(np.maximum(values, space.low), space.high))  # a fraction of np.clip's time
 
 
@@ -99,5 +101,20 @@ def to_agent_actions(
         >>> to_agent_actions([0.5, 0.0], pusher, action_scale=0.25).tolist()
         [1.0, 0.0]
     """
+    given = _vectors(actions, space, action_scale).astype(np.float64)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    return (np.asarray(actions, dtype=np.float64) - (low + high) / 2) / (action_scale * (high - low) / 2)
+    return np.asarray((given - (low + high) / 2) / (action_scale * (high - low) / 2))
+
+
+def _vectors(actions: npt.ArrayLike, space: gymnasium.spaces.Box, action_scale: Any) -> npt.NDArray[Any]:
+    """The actions as an array, of the space's width: another one would be widened to it.
+
+    Raises:
+        ValueError: if they are no vectors ``[*B, A]`` of numbers, or the scale is none.
+    """
+    given = np.asarray(actions)
+    if given.shape[-1:] != space.shape or given.dtype.kind not in "fiub":
+        raise ValueError(f"The actions are {given.dtype} {list(given.shape)}, expected numbers [*B, {space.shape[0]}].")
+    if not isinstance(action_scale, float) or not 0.0 < action_scale <= 1.0:
+        check_action_scale(action_scale)
+    return given

@@ -13,7 +13,9 @@ from o3f.data.balancing import BalancedSampler
 from o3f.data.info import DatasetInfo
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter, select_rows
 from o3f.data.returns import ReturnRule
-from o3f.data.rows import RETURN_KEY, allocate_rows
+from o3f.data.rows import RETURN_KEY, ROW_KEYS, allocate_rows
+from o3f.modules.arguments import check_switches, whole_number
+from o3f.modules.noise_source import NoiseSource
 
 
 class RowsBuffer(ReplayBuffer):
@@ -52,7 +54,9 @@ def make_buffer(
 
     Raises:
         KeyError: if a row key is missing.
-        ValueError: if there is neither a dataset nor room for online rows.
+        TypeError: if ``return_rule`` is no rule, or ``offline`` no TensorDict.
+        ValueError: if there is neither a dataset nor room for online rows, a size is no whole number, or the rows'
+            entries have not the shapes that rows have.
 
     Examples:
         >>> from o3f.data.rows import allocate_rows
@@ -60,6 +64,12 @@ def make_buffer(
         >>> len(buffer), buffer.sample()["observation"].shape
         (100, torch.Size([8, 3]))
     """
+    check_sizes(batch_size, online_capacity)
+    check_switches(balanced=balanced)
+    if not (return_rule is None or isinstance(return_rule, ReturnRule)):
+        raise TypeError(
+            f"return_rule must be a ReturnRule or None, got {return_rule!r}: ReturnRule.of(rows, discount)."
+        )
     if offline is None:
         if online_capacity <= 0:
             raise ValueError("A buffer without a dataset needs online_capacity > 0.")
@@ -68,6 +78,7 @@ def make_buffer(
         sampler = OfflineOnlineSampler(0, online_fraction)
         return _assemble(LazyTensorStorage(online_capacity), sampler, return_rule, batch_size, generator)
     dataset = select_rows(offline)
+    _check_rows(dataset)
     num_offline, carries = len(dataset), return_rule is not None
     sizes = (num_offline + online_capacity, dataset["observation"].shape[-1], dataset["action"].shape[-1])
     rows = allocate_rows(*sizes, returns=carries)
@@ -84,6 +95,35 @@ def make_buffer(
         batch_size=batch_size,
         generator=generator,
     )
+
+
+def check_sizes(batch_size: Any, online_capacity: Any) -> None:
+    """Check the sizes of a buffer.
+
+    Raises:
+        ValueError: if one is no whole number, or too small.
+    """
+    whole_number("batch_size", batch_size)
+    whole_number("online_capacity", online_capacity, least=0)
+
+
+def _check_rows(rows: TensorDictBase) -> None:
+    """Check the shapes of a dataset's rows ``[D]``: what is too narrow would be written into every column.
+
+    Raises:
+        ValueError: naming the entry.
+    """
+    if not len(rows):
+        raise ValueError("The dataset has no rows. Give some, or None for a buffer that is online from scratch.")
+    widths = {key: 1 for key in ROW_KEYS}
+    for name in ("observation", "action"):
+        if rows[name].ndim != 2:
+            raise ValueError(f"{name!r} of the rows is {list(rows[name].shape)}, expected [{len(rows)}, n].")
+        widths[name] = rows[name].shape[-1]
+    widths["next", "observation"] = widths["observation"]
+    for key, width in widths.items():
+        if rows[key].shape != (len(rows), width):
+            raise ValueError(f"{key!r} of the rows is {list(rows[key].shape)}, expected [{len(rows)}, {width}].")
 
 
 def buffer_over(
@@ -148,6 +188,8 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
         ValueError: if the capacity or the use of a generator differs from the saved buffer's.
     """
     writer, generator = _online_writer(buffer), buffer.sampler._rng
+    if missing := [name for name in ("capacity", "cursor", "written") if name not in state]:
+        raise ValueError(f"The state has no {missing[0]!r}, but {list(state)}: expected what online_rows returned.")
     if state["capacity"] != writer.capacity:
         raise ValueError(
             f"The saved buffer has room for {state['capacity']} online rows, this one for {writer.capacity}."
@@ -219,6 +261,7 @@ def _assemble(
     batch_size: int,
     generator: torch.Generator | None,
 ) -> RowsBuffer:
+    NoiseSource(generator)  # refuses a seed
     buffer = RowsBuffer(
         storage=storage,
         sampler=sampler,

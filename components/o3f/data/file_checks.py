@@ -46,6 +46,8 @@ def check_fits(
     space = _space(sizes)
     if env is None:
         return space, gymnasium.spaces.Box(-1.0, 1.0, (action_dim,))
+    if not isinstance(env, gymnasium.Env):
+        raise TypeError(f"env must be an environment or None, got {env!r}: gymnasium.make(ID) makes one.")
     actions = check_action_space(as_made(env).action_space)
     here = observation_layout(env.observation_space, keys)
     flat = observation_layout(space, keys if isinstance(space, gymnasium.spaces.Dict) else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -12,11 +11,11 @@ import torch
 from torchrl.data import ReplayBuffer
 
 from o3f.data.array_files import Format, open_file
-from o3f.data.buffers import RowsBuffer, buffer_over
+from o3f.data.buffers import RowsBuffer, buffer_over, check_sizes
 from o3f.data.info import DatasetInfo
 from o3f.data.kitchen import Rewards
 from o3f.data.minari_store import Recorded, open_dataset
-from o3f.data.mixing import num_online
+from o3f.data.mixing import check_fraction, num_online
 from o3f.data.reading import ReadOptions, read_rows
 from o3f.data.report import OnNonfinite, UnmarkedEnds
 from o3f.data.reset_steps import ResetSteps
@@ -111,11 +110,8 @@ def load_rows(
 
 def _check_shares(batch_size: int, capacity: int, fraction: float | None, balanced: bool) -> None:
     """Refuse, before anything is read, what would leave out online rows without a word."""
-    for name, number, least in (("batch_size", batch_size, 1), ("online_capacity", capacity, 0)):
-        if not isinstance(number, Integral) or number < least:
-            raise ValueError(f"{name} is {number!r}, expected a whole number, at least {least}.")
-    if fraction is not None and not 0.0 <= fraction <= 1.0:
-        raise ValueError(f"online_fraction is {fraction}, expected None or a value in [0, 1].")
+    check_sizes(batch_size, capacity)
+    check_fraction(fraction)
     if not capacity and (fraction or balanced):
         given = f"online_fraction={fraction}" if fraction else "balanced=True"
         raise ValueError(f"{given} is about online rows, and there is no room for one: give online_capacity > 0.")

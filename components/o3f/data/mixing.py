@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.data import RandomSampler, RoundRobinWriter
 
 from o3f.data.rows import RETURN_KEY, ROW_KEYS, Key
+from o3f.errors import number
 
 Form = tuple[torch.Size, torch.dtype]
 
@@ -107,8 +108,7 @@ class OfflineOnlineSampler(RandomSampler):
 
     def __init__(self, num_offline: int, online_fraction: float | None = None) -> None:
         super().__init__()
-        if online_fraction is not None and not 0.0 <= online_fraction <= 1.0:
-            raise ValueError(f"online_fraction is {online_fraction}, expected None or a value in [0, 1].")
+        check_fraction(online_fraction)
         self.num_offline = num_offline
         self.online_fraction = online_fraction
 
@@ -131,6 +131,16 @@ class OfflineOnlineSampler(RandomSampler):
         return torch.randint(low, high, (count,), generator=self._rng)
 
 
+def check_fraction(online_fraction: float | None) -> None:
+    """Check a share of a batch.
+
+    Raises:
+        ConfigError: (a ValueError) if it is neither None nor in [0, 1].
+    """
+    if online_fraction is not None:
+        number("online_fraction", online_fraction, "[0, 1]")
+
+
 def num_online(batch_size: int, online_fraction: float) -> int:
     """Return how many rows of a batch are online ones: the share of it, rounded down.
 
@@ -150,7 +160,10 @@ def select_rows(data: TensorDictBase, returns: bool = False) -> TensorDictBase:
 
     Raises:
         KeyError: if one is missing.
+        TypeError: if it is no TensorDict.
     """
+    if not isinstance(data, TensorDictBase):
+        raise TypeError(f"Rows must be a TensorDict [D], got {type(data).__name__}: give TensorDict(rows, [D]).")
     try:
         rows = data.select(*ROW_KEYS)
     except KeyError as error:

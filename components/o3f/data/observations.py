@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,8 @@ def observation_layout(space: gymnasium.Space[Any], keys: Sequence[str] | None =
         ... ]
         True
     """
+    if keys is not None and (isinstance(keys, str) or not all(isinstance(key, str) for key in keys)):
+        raise ValueError(f"observation_keys must be a list of names, [{keys!r}] for example, got {keys!r}.")
     if keys is None:
         leaves = list(_leaves(space, ()))
     elif not isinstance(space, gymnasium.spaces.Dict):
@@ -141,6 +143,8 @@ def _subspace(space: gymnasium.spaces.Dict, key: str) -> gymnasium.Space[Any]:
 
 def _follow(observation: Any, path: Path) -> Any:
     for depth, key in enumerate(path):
+        if not isinstance(observation, Mapping):
+            raise ValueError(f"Observation has no '{_name(path[: depth + 1])}'; found {type(observation).__name__}.")
         if key not in observation:
             raise ValueError(f"Observation has no '{_name(path[: depth + 1])}'; found {sorted(observation)}.")
         observation = observation[key]

@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from o3f.data.rows import RETURN_KEY
+from o3f.errors import number
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,12 +59,18 @@ class ReturnRule:
     lowest: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.discount < 1.0 and self.lowest <= 0.0):
-            raise ValueError(f"{self}: expected a discount in [0, 1) and a lowest reward of at most 0.")
+        number("discount", self.discount, "[0, 1)")
+        number("lowest", self.lowest, "(-inf, 0]")
 
     @classmethod
     def of(cls, rows: TensorDictBase, discount: float) -> ReturnRule:
-        """Return the rule for the rewards of rows ``[D]``, D at least 1."""
+        """Return the rule for the rewards of rows ``[D]``.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not len(rows):
+            raise ValueError("There are no rows to take the lowest reward of: give those of a dataset.")
         return cls(discount, min(0.0, float(rows["next", "reward"].min())))
 
     def __call__(self, rewards: Tensor, terminated: bool) -> Tensor:

@@ -21,6 +21,8 @@ from o3f.envs.flat_observation import FlatObservation
 from o3f.envs.restarts import Restarting
 from o3f.envs.seeds import SeededResets, episode_seed
 from o3f.envs.wrappers import Env, FrameSkip, GoalRadius, ResetOptions, RuledReward, Sound, UnitActions, staying
+from o3f.errors import number
+from o3f.modules.arguments import whole_number
 from o3f.runs.counters import Counters
 
 
@@ -58,13 +60,18 @@ class EnvConfig:
     goal_radius: float | None = None
 
     def __post_init__(self) -> None:
-        if self.frame_skip < 1:
-            raise ValueError(f"frame_skip must be at least 1, found {self.frame_skip}.")
+        if not isinstance(self.id, str):
+            raise ValueError(f"id must be the name of a Gymnasium environment, found {self.id!r}.")
+        whole_number("frame_skip", self.frame_skip)
         check_action_scale(self.action_scale)
-        if self.max_episode_steps is not None and self.max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps must be at least 1 or None, found {self.max_episode_steps}.")
-        if self.goal_radius is not None and self.goal_radius <= 0.0:
-            raise ValueError(f"goal_radius must be positive or None, found {self.goal_radius}.")
+        if self.max_episode_steps is not None:
+            whole_number("max_episode_steps", self.max_episode_steps)
+        if self.goal_radius is not None:
+            number("goal_radius", self.goal_radius, "(0, inf)")
+        for name in ("kwargs", "reset_options", "attributes"):
+            value = getattr(self, name)
+            if not (isinstance(value, Mapping) or (value is None and name == "reset_options")):
+                raise ValueError(f"{name} must be named values, found {value!r}.")
 
 
 def make_raw_env(config: EnvConfig, *, render_mode: str | None = None) -> Env:
@@ -129,6 +136,9 @@ def make_gym_env(
         env = FlatObservation(make_raw_env(config), config.observation_keys)
         return env if reward is None else RuledReward(env, reward)
 
+    if not (reward is None or isinstance(reward, RewardRule)):
+        raise TypeError(f"reward must be a RewardRule or None, got {reward!r}: RewardRule(scale=2.0) for example.")
+    episode_seed(seed, first_episode)  # refuses what is no seed
     env = make() if max_failures is None else Restarting(make, max_failures, counters)
     return SeededResets(env, seed, first_episode)
 

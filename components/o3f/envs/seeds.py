@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from o3f.envs.wrappers import Env, Reset, Wrapper
+from o3f.modules.arguments import whole_number
 
 
 class SeededResets(Wrapper):
@@ -41,8 +42,9 @@ def episode_seed(seed: int, episode: int) -> int:
     """The seed of one episode: a hash of both numbers (NumPy's ``SeedSequence``), 32 bits.
 
     Raises:
-        ValueError: if a number is negative.
+        ValueError: if a number is none, or negative.
     """
+    seed, episode = whole_number("seed", seed, least=0), whole_number("episode", episode, least=0)
     return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
 
 

@@ -137,7 +137,7 @@ class UnitActions(Wrapper):
 
     Raises:
         ValueError: if the action space is not a bounded vector.
-        ActionError: in ``step``, if the action is not finite or outside [-1, 1].
+        ActionError: in ``step``, if the action is not finite, outside [-1, 1], or of another shape.
     """
 
     def __init__(self, env: Env, scale: float = 1.0) -> None:
@@ -151,6 +151,8 @@ class UnitActions(Wrapper):
     def step(self, action: Any) -> Step:
         """Step with an action in [-1, 1]."""
         action = np.asarray(action)
+        if action.shape != self.bounds.shape:
+            raise ActionError(f"The action is {list(action.shape)}, the environment's are {list(self.bounds.shape)}.")
         if not (np.abs(action) <= 1.0).all():  # NaN fails the comparison too
             raise ActionError(
                 f"Action {np.array2string(action, threshold=10)} is not in [-1, 1]: it was not sent to the"

@@ -16,6 +16,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.envs import EnvConfig, episode_seed
 from o3f.envs.flat_observation import FlatObservation
 from o3f.evaluation.playing import act, isolated, own_env, with_place
+from o3f.modules.arguments import check_module, whole_number
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,12 +76,16 @@ def evaluate(
         max_parallel: most environments at a time.
 
     Raises:
-        ValueError: if ``episodes`` is not positive.
+        ValueError: if ``episodes`` or ``max_parallel`` is no whole number >= 1, or ``seed`` none >= 0.
+        TypeError: if ``policy`` is no TensorDictModule, or ``exploration`` no exploration type.
         EvaluationError: if the environment fails or gives a value that is not finite.
         ActionError: if the policy gives an action that is not finite or outside [-1, 1].
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1, found {episodes}.")
+    episodes, max_parallel = whole_number("episodes", episodes), whole_number("max_parallel", max_parallel)
+    seed = whole_number("seed", seed, least=0)
+    check_module("policy", policy)
+    if not isinstance(exploration, ExplorationType):
+        raise TypeError(f"exploration must be one of torchrl.envs.utils.ExplorationType, got {exploration!r}.")
     record = _Record(episodes)
     numbers = iter(range(episodes))
     with contextlib.ExitStack() as stack:

@@ -79,6 +79,9 @@ def sign_flip_test(differences: Sequence[float], draws: int = 65_536) -> float:
         differences: one a pair, at least one.
         draws: most vectors of signs.
 
+    Returns:
+        The p-value; NaN where a difference is not finite.
+
     Raises:
         ValueError: if there are no differences.
 
@@ -89,6 +92,8 @@ def sign_flip_test(differences: Sequence[float], draws: int = 65_536) -> float:
     if len(differences) == 0:
         raise ValueError("Need at least one difference, found none.")
     values = np.asarray(differences, dtype=np.float64)
+    if not np.isfinite(values).all():
+        return float("nan")  # as the mean of such differences is; no sum of them is "as large"
     if 2 ** len(values) <= draws:
         signs = 1.0 - 2.0 * (np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1)
     else:

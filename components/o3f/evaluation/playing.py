@@ -29,11 +29,16 @@ def act(
         policy: on any device.
         observations: one a row.
         is_init: whether each is the first of its episode, ``[E]``.
+
+    Raises:
+        ActionError: if there is not one vector for each.
     """
     device = next((parameter.device for parameter in policy.parameters()), torch.device("cpu"))
     entries = {"observation": torch.from_numpy(observations), "is_init": torch.tensor(is_init)[:, None]}
     with torch.no_grad():
         actions = policy(TensorDict(entries, [len(observations)], device=device))["action"]
+    if actions.shape[:-1] != (len(observations),):
+        raise ActionError(f"The policy wrote actions {list(actions.shape)}, expected [{len(observations)}, A].")
     return np.asarray(actions.cpu(), dtype=np.float32)
 
 

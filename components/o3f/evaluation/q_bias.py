@@ -16,7 +16,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.data import RewardRule, discounted_returns
 from o3f.envs import EnvConfig, episode_seed
 from o3f.envs.flat_observation import FlatObservation
+from o3f.errors import number
 from o3f.evaluation.playing import isolated, own_env, play, with_place
+from o3f.modules.arguments import whole_number
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,6 +52,10 @@ def q_bias(values: Floats, returns: Floats) -> dict[str, float]:
         >>> q_bias(np.array([3.0, 5.0]), np.array([1.0, 3.0]))
         {'difference': 2.0, 'relative': 1.0, 'ratio': 2.0}
     """
+    if np.shape(values) != np.shape(returns) or not np.size(values):
+        raise ValueError(
+            f"Expected as many values as returns, at least one, got {np.shape(values)} and {np.shape(returns)}."
+        )
     value, target = float(np.mean(values)), float(np.mean(returns))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative, ratio = np.divide(value - target, abs(target)), np.divide(value, target)
@@ -89,6 +95,8 @@ def measure_q_bias(
         ``difference``, ``relative`` and ``ratio`` of :func:`q_bias`, and with ``entropy_weight`` the same
         names with ``soft_`` before them.
     """
+    episodes = whole_number("episodes", episodes)
+    number("discount", discount, "[0, 1]")
     kept: dict[str, list[Floats]] = {"values": [], "hard": [], "soft": []}
     with contextlib.ExitStack() as stack:
         stack.enter_context(isolated(policy, seed))

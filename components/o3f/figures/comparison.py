@@ -82,6 +82,9 @@ def with_figure(results: Sequence[Result], config: DictConfig) -> DictConfig:
         "curves": None,
         "panels": dict(zip(TAGS, (f"plain policy, {unit}", f"while collecting, {unit}"), strict=True)),
     }
+    require(
+        hasattr(config.labels, "get"), f"labels must be names of arms, labels={{ARM: LABEL}}, found {config.labels!r}."
+    )
     catalogue = {arm: {"label": config.labels.get(arm, arm)} for arm in [first, *others]}
     settings = {**plain(config), "catalogue": catalogue, "budget": {"text": explained(config)}, "figure": figure}
     return OmegaConf.create(settings)

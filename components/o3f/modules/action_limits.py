@@ -11,7 +11,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from o3f.modules.acting import centre_of
-from o3f.modules.arguments import check_module, check_per_dimension
+from o3f.modules.arguments import check_module, check_per_dimension, numbers
 from o3f.modules.candidates import Centre
 from o3f.modules.keys import key_list
 from o3f.modules.selectors import Argmax
@@ -79,7 +79,7 @@ class ActionLimits(TensorDictModuleBase):
         if not (veto is None or callable(veto)):
             raise TypeError(f"veto must be a function or module, from states to a mask, got {veto!r}.")
         for name, limit in {"max_displacement": max_displacement, "max_change": max_change}.items():
-            value = None if limit is None else torch.as_tensor(limit, dtype=torch.float32).detach().clone()
+            value = None if limit is None else numbers(name, limit)
             if value is not None and not bool((value >= 0).all()):
                 raise ValueError(f"{name} must not be negative, got {limit}.")
             if value is not None:

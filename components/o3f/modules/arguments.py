@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -32,6 +33,32 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def check_switches(**values: Any) -> None:
+    """Check that what is true or false is so, or 1 or 0: a text, ``"no"`` among them, would count as true.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    for name, value in values.items():
+        if getattr(value, "ndim", 0) or value not in (True, False):
+            raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def log_std_range(bounds: Any) -> tuple[float, float]:
+    """Return the bounds of the logarithm of a standard deviation.
+
+    Raises:
+        ValueError: if they are not two ascending numbers.
+    """
+    try:
+        low, high = (float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not low <= high:
+        raise ValueError(f"log_std_bounds must be two ascending numbers, (-5.0, 2.0) for example, got {bounds!r}.")
+    return low, high
+
+
 def layer_sizes(inputs: int, hidden_sizes: Iterable[int], outputs: int) -> list[int]:
     """Return a network's widths from input to output.
 
@@ -50,11 +77,28 @@ def check_module(name: str, part: Any) -> None:
     Raises:
         TypeError: if it does not.
     """
-    if not (hasattr(part, "in_keys") and hasattr(part, "out_keys")):
+    if isinstance(part, type) or not (hasattr(part, "in_keys") and hasattr(part, "out_keys")):
         raise TypeError(
             f"The {name} must be a TensorDictModule, which names the entries that it reads and writes, got"
             f" {type(part).__name__}. Wrap it: tensordict.nn.TensorDictModule({name}, in_keys=[...], out_keys=[...])."
         )
+
+
+def numbers(name: str, value: Any, dtype: torch.dtype | None = torch.float32) -> Tensor:
+    """Return a setting of one number or several as a tensor of its own.
+
+    Args:
+        name: said in the message.
+        value: a number, a sequence of numbers, an array or a tensor.
+        dtype: of the tensor; None keeps that of the value.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    try:
+        return torch.as_tensor(value, dtype=dtype).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be a number, or a sequence of numbers, got {value!r}.") from error
 
 
 def check_per_dimension(name: str, value: Tensor, size: int | None = None) -> None:

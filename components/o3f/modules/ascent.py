@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +10,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
+from o3f.errors import number
 from o3f.modules.action_limits import ActionLimits
 from o3f.modules.arguments import whole_number
 from o3f.modules.noise_source import NoiseSource
@@ -59,11 +59,9 @@ class CandidateAscent(nn.Module):
 
     def __init__(self, top: int = 10, steps: int = 10, rate: float = 3e-4) -> None:
         super().__init__()
-        if not 0 <= rate < math.inf:
-            raise ValueError(f"rate must be finite and not negative, got {rate}.")
         self.top = whole_number("top", top)
         self.steps = whole_number("steps", steps, least=0)
-        self.rate = rate
+        self.rate = number("rate", rate, "[0, inf)")
 
     def check(self, sampler: TensorDictModuleBase, scorer: TensorDictModuleBase) -> None:
         """Check that candidates know where they may go, and that their score is the same at every call.
@@ -94,7 +92,9 @@ class CandidateAscent(nn.Module):
 
         Raises:
             RuntimeError: if the scores have no gradient.
+            ValueError: if ``chunk_size`` is no whole number >= 1.
         """
+        chunk_size = whole_number("chunk_size", chunk_size)
         candidates, scores = scored.get("candidates"), scored.get("scores")
         if not self.steps or not candidates.numel():
             return scored

@@ -16,7 +16,7 @@ from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDict
 from torch import Tensor
 from torchrl.modules import ProbabilisticActor
 
-from o3f.modules.ensemble import EnsembleQValue
+from o3f.modules.ensemble import EnsembleQValue, join_inputs
 from o3f.modules.tensor_module import TensorModule
 
 Entries: TypeAlias = TensorDictBase | Mapping[NestedKey, Tensor]
@@ -38,6 +38,10 @@ def outputs(network: Any, tensordict: Entries) -> tuple[Tensor, ...]:
 
 def output(network: Any, tensordict: Entries, key: NestedKey) -> Tensor:
     """The entry ``key`` of what ``network`` would write."""
+    if key not in network.out_keys:
+        raise KeyError(
+            f"{key!r} is wanted of a network that writes {network.out_keys}: set_keys, or rename its output."
+        )
     value: Tensor = outputs(network, tensordict)[network.out_keys.index(key)]
     return value
 
@@ -48,8 +52,9 @@ def replace_entry(network: Any, tensordict: TensorDictBase, key: NestedKey, valu
     A value of shape ``[*B, K, ...]`` makes ``[*B, K]`` the batch shape of all inputs.
     """
     inputs = {name: tensordict[name] for name in network.in_keys if name != key}
-    if value.ndim > tensordict.ndim + 1:
-        inputs = {name: entry.unsqueeze(-2).expand(*value.shape[:-1], -1) for name, entry in inputs.items()}
+    for name, entry in inputs.items():
+        if value.ndim > entry.ndim:
+            inputs[name] = entry.unsqueeze(-2).expand(*value.shape[:-1], -1)
     return {**inputs, key: value}
 
 
@@ -63,8 +68,7 @@ def critic_values(network: Any, tensordict: Entries, key: NestedKey, members: Te
         members: indices.
     """
     if takes_tensors(network):
-        inputs = torch.cat([tensordict[name] for name in network.in_keys], -1)
-        of_members: Tensor = network.values(inputs, members)
+        of_members: Tensor = network.values(join_inputs(tensordict, network.in_keys), members)
         return of_members
     values: Tensor = network(_select_inputs(network, tensordict)).get(key)
     return values if members is None else values.index_select(-1, members)

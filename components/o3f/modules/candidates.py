@@ -10,9 +10,11 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
-from o3f.modules.arguments import check_per_dimension, whole_number
+from o3f.errors import number
+from o3f.modules.arguments import check_per_dimension, check_switches, numbers, whole_number
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
+from o3f.modules.watched import check_written
 
 Centre = Literal["sample", "mean", "sample_per_candidate"]
 Numbers: TypeAlias = float | Sequence[float] | Tensor
@@ -40,23 +42,21 @@ class Spread(TensorDictModuleBase):
         super().__init__()
         if (low is None) != (high is None):
             raise ValueError(f"Give both bounds or none, got {low=} and {high=}.")
-        spread = torch.as_tensor(sigma, dtype=torch.float32).detach().clone()
-        if not bool(((spread >= 0) & spread.isfinite()).all()):
-            raise ValueError(f"sigma must be finite and not negative, got {sigma}.")
-        check_per_dimension("sigma", spread)
+        spread = numbers("sigma", sigma)
+        _check_spread(spread)
         # Set by whoever makes the sampler, and by schedules: a state loaded must not overwrite it, or the bounds.
         self.register_buffer("sigma", spread, persistent=False)
-        self.clip_margin = clip_margin
+        self.clip_margin = number("clip_margin", clip_margin, "[0, inf)")
         self.set_bounds(-1.0 if low is None else low, 1.0 if high is None else high)
         self.bounds_assumed = low is None
 
     def set_bounds(self, low: Numbers, high: Numbers) -> None:
         """Take these bounds, drawn in by ``clip_margin``."""
         device = self.sigma.device
-        given = [torch.as_tensor(v, device=device).detach() for v in (low, high)]
+        given = [numbers(name, v, None).to(device) for name, v in (("low", low), ("high", high))]
         lower, upper = (_inwards(bound, other) for bound, other in (given, given[::-1]))
         lower, upper = lower + self.clip_margin, upper - self.clip_margin
-        if self.clip_margin < 0 or not bool((lower < upper).all()):
+        if not bool((lower < upper).all()):
             raise ValueError(f"No action lies between {low=} and {high=} with clip_margin={self.clip_margin}.")
         for name, bound in {"low": lower, "high": upper}.items():
             check_per_dimension(name, bound)
@@ -64,15 +64,28 @@ class Spread(TensorDictModuleBase):
         self.register_buffer("high", upper, persistent=False)
         self.bounds_assumed = False
 
+    def _check_settings(self) -> None:
+        """Look at settings that were changed in place."""
+        _check_spread(self.sigma)
+        if not bool((self.low < self.high).all()):
+            raise ValueError(f"No action lies between low={self.low.tolist()} and high={self.high.tolist()}.")
+
     def clip(self, candidates: Tensor) -> Tensor:
         """Clip candidates ``[*B, N, A]`` to the bounds.
 
         Raises:
-            ValueError: if the bounds are of another width.
+            ValueError: if the bounds are of another width, or they or sigma were changed to what they cannot be.
         """
+        check_written(self, ("sigma", "low", "high"), self._check_settings)
         for name, bound in (("low", self.low), ("high", self.high)):
             check_per_dimension(name, bound, candidates.shape[-1])
         return candidates.clamp(self.low, self.high)
+
+
+def _check_spread(sigma: Tensor) -> None:
+    if not bool(((sigma >= 0) & sigma.isfinite()).all()):
+        raise ValueError(f"sigma must be finite and not negative, got {sigma.tolist()}.")
+    check_per_dimension("sigma", sigma)
 
 
 def _inwards(bound: Tensor, other: Tensor) -> Tensor:
@@ -145,20 +158,36 @@ class GaussianCandidates(Spread):
         self.out_keys = key_list([out_key])
         self.num_candidates = whole_number("num_candidates", num_candidates)
         self.centre: Centre = centre
+        check_switches(include_base=include_base)
         self.include_base = include_base
         self.noise = NoiseSource(generator)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates around the action in ``tensordict``."""
-        centre = tensordict.get(self.in_keys[0])
+        centre = tensordict[self.in_keys[0]]
         if self.centre != "sample_per_candidate":
             centre = centre.unsqueeze(-2)
+        else:
+            check_samples(centre, tensordict, self.num_candidates)
         shape = (*centre.shape[:-2], self.num_candidates, centre.shape[-1])
         check_per_dimension("sigma", self.sigma, shape[-1])
         offset = self.sigma * self.noise.normal(shape, like=centre)
         if self.include_base:
             offset[..., 0, :] = 0.0
         return tensordict.set(self.out_keys[0], self.clip(centre + offset))
+
+
+def check_samples(samples: Tensor, tensordict: TensorDictBase, count: int) -> None:
+    """Check that there is a sample of the policy for each of ``count`` candidates.
+
+    Raises:
+        ValueError: if there are not.
+    """
+    if samples.ndim < 2 or samples.shape[:-1] != (*tensordict.batch_size, count):
+        raise ValueError(
+            f"The action is {list(samples.shape)}, expected {[*tensordict.batch_size, count, 'A']}: a sample of the"
+            " policy for each candidate, as OptimisticActor draws them."
+        )
 
 
 class MixedCandidates(TensorDictModuleBase):
@@ -221,7 +250,8 @@ class MixedCandidates(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates, the policy's action first."""
         key = self.in_keys[0]
-        samples = tensordict.get(key)
+        samples = tensordict[key]
+        check_samples(samples, tensordict, self.num_candidates)
         own = samples[..., : self.num_candidates - self.local.num_candidates, :]
         base = TensorDict({key: samples[..., 0, :]}, samples.shape[:-2])
         own = self.local.clip(own)

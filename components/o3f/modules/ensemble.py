@@ -14,7 +14,7 @@ from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor, nn
 from torchrl.data import Composite, TensorSpec
 
-from o3f.modules.arguments import layer_sizes, whole_number
+from o3f.modules.arguments import check_switches, layer_sizes, whole_number
 from o3f.modules.keys import key_list
 from o3f.modules.mlp import Init, initialise_
 from o3f.modules.normalisation import Normaliser
@@ -80,10 +80,13 @@ class EnsembleQValue(TensorDictModuleBase):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_switches(layer_norm=layer_norm, normalise=normalise)
         widths = {"observation_dim": observation_dim, "action_dim": action_dim}
         inputs = sum(whole_number(name, width, least=0) for name, width in widths.items())
         sizes = layer_sizes(inputs, hidden_sizes, 1)
         self.in_keys = key_list(in_keys)
+        if not self.in_keys:
+            raise ValueError("in_keys is empty: name what the critics read.")
         self.out_keys = key_list([out_key])
         self.num_critics = num_critics = whole_number("num_critics", num_critics)
         self.init: Init = init
@@ -113,8 +116,7 @@ class EnsembleQValue(TensorDictModuleBase):
     @dispatch(auto_batch_size=False)
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the critics' values of the actions in ``tensordict``."""
-        inputs = torch.cat([tensordict.get(key) for key in self.in_keys], dim=-1)
-        return tensordict.set(self.out_keys[0], self.values(inputs))
+        return tensordict.set(self.out_keys[0], self.values(join_inputs(tensordict, self.in_keys)))
 
     def values(self, inputs: Tensor, members: Tensor | None = None) -> Tensor:
         """Values ``[*B, k]`` of the concatenated inputs ``[*B, O + A]``.
@@ -188,6 +190,25 @@ class EnsembleQValue(TensorDictModuleBase):
         return stack_critics(critics)
 
 
+def join_inputs(entries: Any, keys: Sequence[NestedKey]) -> Tensor:
+    """Concatenate entries ``[*B, n]`` to what critics read, ``[*B, O + A]``.
+
+    Args:
+        entries: a TensorDict, or a mapping with tensors.
+        keys: which, in this order.
+
+    Raises:
+        KeyError: if one is missing.
+        ValueError: if they are not vectors of the same batch.
+    """
+    parts = [entries[key] for key in keys]
+    first = parts[0].shape
+    if not first or any(part.shape[:-1] != first[:-1] for part in parts):
+        found = ", ".join(f"{key!r} {list(part.shape)}" for key, part in zip(keys, parts, strict=True))
+        raise ValueError(f"The critics read vectors of the same batch, [*B, n] each, and are given {found}.")
+    return torch.cat(parts, -1)
+
+
 def _of(stack: Tensor, members: Tensor | None) -> Tensor:
     """The entries of ``members`` in a parameter stacked over the critics."""
     return stack if members is None else stack.index_select(0, members)
@@ -195,7 +216,9 @@ def _of(stack: Tensor, members: Tensor | None) -> Tensor:
 
 def _width(spec: TensorSpec, key: NestedKey) -> int:
     """Length of the flat float vector that ``spec``, or its entry ``key``, describes."""
-    leaf: Any = spec[key] if isinstance(spec, Composite) else spec
+    leaf: Any = spec.get(key, None) if isinstance(spec, Composite) else spec
+    if not isinstance(leaf, TensorSpec):
+        raise ValueError(f"Expected the spec of {key!r}, or a composite that holds it, got {spec!r}.")
     if not leaf.dtype.is_floating_point or not leaf.shape:
         raise ValueError(
             f"The spec of {key!r} must describe a vector of floats, got {leaf}. Flatten dictionaries and "

@@ -33,7 +33,12 @@ def gaussian_actor(
         action_key: the action's entry.
         device: of the bounds.
         **options: further arguments of TorchRL's ``ProbabilisticActor``.
+
+    Raises:
+        ValueError: if the action would be written over what it is made of.
     """
+    if action_key in ("loc", "scale", in_key):
+        raise ValueError(f"action_key is {action_key!r}, which the policy reads or computes on the way: give another.")
     bounds = Bounded(low=-1.0, high=1.0, shape=torch.Size((action_dim,)), device=device)
     return ProbabilisticActor(
         TensorModule(network, in_keys=[in_key], out_keys=["loc", "scale"]),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType
 from torchrl.modules import IndependentNormal, ProbabilisticActor
 
-from o3f.modules.arguments import layer_sizes
+from o3f.modules.arguments import check_switches, layer_sizes, log_std_range
 from o3f.modules.gaussian_actor import gaussian_actor
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
@@ -40,7 +40,7 @@ class TanhMeanGaussian(nn.Module):
         device: where the parameters live.
 
     Raises:
-        ValueError: if ``init`` or ``log_std_rule`` is unknown.
+        ValueError: if ``init`` or ``log_std_rule`` is unknown, or ``log_std_bounds`` are not two ascending numbers.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TanhMeanGaussian(nn.Module):
         self.mean = mlp(sizes, init=init, dropout=dropout, normaliser=normaliser, device=device)
         self.log_std = nn.Parameter(torch.zeros(sizes[-1], device=device))
         self.squash_mean = squash_mean
-        self.log_std_bounds = log_std_bounds
+        self.log_std_bounds = log_std_range(log_std_bounds)
         self.log_std_rule: LogStdRule = log_std_rule
 
     @torch.no_grad()
@@ -133,6 +133,7 @@ def gaussian_policy(
         torch.Size([4, 2])
     """
     sizes = layer_sizes(observation_dim, hidden_sizes, action_dim)
+    check_switches(squash_mean=squash_mean, normalise=normalise)
     network = TanhMeanGaussian(
         sizes,
         squash_mean=squash_mean,
@@ -178,7 +179,8 @@ def value_network(
         out_key: the value's entry.
         device: where the parameters live.
     """
-    normaliser = Normaliser(observation_dim, [in_key], device) if normalise else None
+    check_switches(normalise=normalise)
     sizes = layer_sizes(observation_dim, hidden_sizes, 1)
+    normaliser = Normaliser(observation_dim, [in_key], device) if normalise else None
     network = mlp(sizes, init=init, layer_norm=layer_norm, normaliser=normaliser, device=device)
     return TensorModule(network, in_keys=[in_key], out_keys=[out_key])

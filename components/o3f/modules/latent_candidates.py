@@ -9,7 +9,8 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModule
 from torch import Tensor
 
-from o3f.modules.arguments import check_per_dimension, whole_number
+from o3f.errors import number
+from o3f.modules.arguments import check_module, check_per_dimension, check_switches, whole_number
 from o3f.modules.candidates import Centre, Numbers, Spread
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
@@ -77,22 +78,22 @@ class LatentCandidates(Spread):
         out_key: NestedKey = "candidates",
     ) -> None:
         super().__init__(sigma, low, high, clip_margin)
+        check_module("decoder", decoder)
+        check_switches(include_base=include_base)
         self.in_keys = key_list(decoder.in_keys)
         self.out_keys = key_list([out_key])
         (self.latent_key,) = key_list([latent_key])
         if self.latent_key not in self.in_keys:
             raise ValueError(f"The decoder must read {latent_key!r}, but its in_keys are {decoder.in_keys}.")
-        if max_latent <= 0:
-            raise ValueError(f"max_latent must be positive, got {max_latent}.")
         self.decoder = decoder
         self.num_candidates = whole_number("num_candidates", num_candidates)
-        self.max_latent = max_latent
+        self.max_latent = number("max_latent", max_latent, "(0, inf)")
         self.include_base = include_base
         self.noise = NoiseSource(generator)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the candidates around the latent in ``tensordict``."""
-        centre = tensordict.get(self.latent_key).unsqueeze(-2)
+        centre = tensordict[self.latent_key].unsqueeze(-2)
         batch = (*centre.shape[:-2], self.num_candidates)
         check_per_dimension("sigma", self.sigma, centre.shape[-1])
         offset = self.sigma * self.noise.normal((*batch, centre.shape[-1]), like=centre)

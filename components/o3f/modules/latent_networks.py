@@ -9,7 +9,8 @@ from tensordict import NestedKey
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 
-from o3f.modules.arguments import layer_sizes
+from o3f.errors import number
+from o3f.modules.arguments import layer_sizes, whole_number
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
 from o3f.modules.tensor_module import TensorModule
@@ -107,8 +108,7 @@ def latent_actor(
     Raises:
         ValueError: if ``max_latent`` is not positive, or ``init`` is unknown.
     """
-    if max_latent <= 0:
-        raise ValueError(f"max_latent is {max_latent}; expected a positive bound of the latents.")
+    max_latent = number("max_latent", max_latent, "(0, inf)")
     network = mlp(layer_sizes(observation_dim, hidden_sizes, latent_dim), init=init, device=device)
     actor = LatentActor(Normaliser(observation_dim, [in_key], device), network, max_latent)
     return TensorModule(actor, in_keys=[in_key], out_keys=[out_key])
@@ -130,9 +130,11 @@ def latent_encoder(
 
     The arguments are those of :func:`latent_decoder`.
     """
-    network = mlp(layer_sizes(observation_dim + action_dim, hidden_sizes, 2 * latent_dim), init=init, device=device)
+    inputs = whole_number("observation_dim", observation_dim) + whole_number("action_dim", action_dim)
+    outputs = 2 * whole_number("latent_dim", latent_dim)
+    network = mlp(layer_sizes(inputs, hidden_sizes, outputs), init=init, device=device)
     keys = [in_key, action_key]
-    encoder = LatentEncoder(Normaliser(observation_dim + action_dim, keys, device), network)
+    encoder = LatentEncoder(Normaliser(inputs, keys, device), network)
     return TensorModule(encoder, in_keys=keys, out_keys=list(out_keys))
 
 
@@ -161,6 +163,7 @@ def latent_decoder(
         action_key: the action's entry, ``[*B, A]``.
         device: where the parameters live.
     """
-    network = mlp(layer_sizes(observation_dim + latent_dim, hidden_sizes, action_dim), init=init, device=device)
+    inputs = whole_number("observation_dim", observation_dim) + whole_number("latent_dim", latent_dim)
+    network = mlp(layer_sizes(inputs, hidden_sizes, action_dim), init=init, device=device)
     normalisers = Normaliser(observation_dim, [in_key], device), Normaliser(action_dim, [action_key], device)
     return TensorModule(LatentDecoder(*normalisers, network), in_keys=[in_key, latent_key], out_keys=[action_key])

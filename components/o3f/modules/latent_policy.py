@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.data import Bounded, TensorSpec
 
 from o3f.modules.acting import action_bounds, spec_of
+from o3f.modules.arguments import whole_number
 from o3f.modules.keys import key_list
 from o3f.modules.latent_networks import latent_actor, latent_decoder
 from o3f.modules.mlp import Init
@@ -95,7 +96,7 @@ def latent_policy(
         init: of every layer.
         device: where the parameters live.
     """
-    latent_dim = 2 * action_dim if latent_dim is None else latent_dim
+    latent_dim = 2 * whole_number("action_dim", action_dim) if latent_dim is None else latent_dim
     return LatentPolicy(
         latent_actor(observation_dim, latent_dim, hidden_sizes, max_latent=max_latent, init=init, device=device),
         latent_decoder(observation_dim, action_dim, latent_dim, hidden_sizes, init=init, device=device),

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from o3f.modules.arguments import whole_number
+from o3f.errors import number
+from o3f.modules.arguments import check_switches, whole_number
 
 Init = Literal["orthogonal", "default"]
 
@@ -74,8 +75,8 @@ def mlp(
     if len(sizes) < 2:
         raise ValueError(f"sizes must hold an input and an output width, got {list(sizes)}.")
     sizes = [whole_number("each of sizes", size) for size in sizes]
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be a probability below 1, got {dropout}.")
+    dropout = number("dropout", dropout, "[0, 1)")
+    check_switches(layer_norm=layer_norm)
     layers: list[nn.Module] = [] if normaliser is None else [normaliser]
     for fan_in, width in itertools.pairwise(sizes[:-1]):
         layers.append(_linear(fan_in, width, init, device))

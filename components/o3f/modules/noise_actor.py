@@ -12,8 +12,9 @@ from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
 from torchrl.data import TensorSpec
 
+from o3f.errors import number
 from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
-from o3f.modules.arguments import check_module
+from o3f.modules.arguments import check_module, whole_number
 from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.keys import key_list
 
@@ -121,14 +122,14 @@ def matched_sigma(sigma: float, num_candidates: int, action_dim: int) -> float:
     dimensions. Not part of the paper: a control for the size of the step.
 
     Raises:
-        ValueError: if ``num_candidates`` or ``action_dim`` < 1.
+        ValueError: if ``num_candidates`` or ``action_dim`` is no whole number >= 1, or ``sigma`` < 0 or not finite.
 
     Examples:
         >>> round(matched_sigma(1.0, num_candidates=100, action_dim=6), 4)
         1.3828
     """
-    if num_candidates < 1 or action_dim < 1:
-        raise ValueError(f"num_candidates and action_dim must be at least 1, got {num_candidates}, {action_dim}.")
+    num_candidates, action_dim = whole_number("num_candidates", num_candidates), whole_number("action_dim", action_dim)
+    sigma = number("sigma", sigma, "[0, inf)")
     return sigma * math.sqrt((_second_moment_of_maximum(num_candidates) + action_dim - 1) / action_dim)
 
 

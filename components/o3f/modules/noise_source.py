@@ -29,10 +29,18 @@ class NoiseSource(nn.Module):
 
     Args:
         generator: source of randomness, advanced in place; ``None`` for torch's global stream.
+
+    Raises:
+        TypeError: if it is none of torch's, a seed for example.
     """
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        if not (generator is None or isinstance(generator, torch.Generator)):
+            raise TypeError(
+                f"generator must be a torch.Generator or None, got {generator!r}. Of a seed it is made with"
+                " torch.Generator().manual_seed(SEED)."
+            )
         self.generator = generator
         self._process = os.getpid()
 

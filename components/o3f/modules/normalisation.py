@@ -48,9 +48,10 @@ class Normaliser(nn.Module):
         Raises:
             ValueError: if the vectors are of another width, one number among them, which would be widened to D.
         """
-        if value.shape[-1:] != self.loc.shape:
+        if value.shape[-1:] != self.loc.shape or value.dtype is torch.bool:
             raise ValueError(
-                f"A network that was built for {self.keys} [*B, {self.loc.numel()}] is given {list(value.shape)}."
+                f"A network that was built for {self.keys} [*B, {self.loc.numel()}] is given {list(value.shape)} of"
+                f" {value.dtype}."
             )
         return (value - self.loc) / self.scale
 
@@ -66,14 +67,21 @@ class Normaliser(nn.Module):
         number of its own size; LAPO's reference implementation divides it by 1e-6.
 
         Raises:
-            ValueError: if there are no rows, or they have another width.
+            ValueError: if there are no rows, they have another width, or hold values that are not finite.
         """
         if rows.shape[-1:] != self.loc.shape or not rows.numel():
             raise ValueError(
                 f"The rows of {self.keys} have shape {list(rows.shape)}; expected at least one row of width "
                 f"{self.loc.numel()}. Fit with the rows of the dataset that the networks were built for."
             )
-        spread, mean = torch.std_mean(rows.reshape(-1, rows.shape[-1]), 0, correction=0)
+        flat = rows.reshape(-1, rows.shape[-1])
+        flat = flat if flat.is_floating_point() else flat.to(self.loc.dtype)
+        if not bool(flat.isfinite().all()):
+            raise ValueError(
+                f"The rows of {self.keys} hold {int((~flat.isfinite()).sum())} values that are not finite, the first in"
+                f" row {int((~flat.isfinite()).any(-1).int().argmax())}: every z-score would be NaN. Leave these out."
+            )
+        spread, mean = torch.std_mean(flat, 0, correction=0)
         self.loc.copy_(mean)
         constant = spread <= MARGIN * mean.abs()
         self.scale.copy_(torch.where(constant, 1.0, spread + MARGIN))
@@ -83,4 +91,4 @@ def fit_normalisers(module: nn.Module, rows: TensorDictBase) -> None:
     """Fit every :class:`Normaliser` of ``module`` to its entries of ``rows`` ``[*B]``."""
     for part in module.modules():
         if isinstance(part, Normaliser):
-            part.fit(torch.cat([rows.get(key) for key in part.keys], -1))
+            part.fit(torch.cat([rows[key] for key in part.keys], -1))

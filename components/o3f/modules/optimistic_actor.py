@@ -10,8 +10,8 @@ from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
 from torchrl.data import TensorSpec
 
-from o3f.modules.acting import base_action, evaluating, exploring, settle_bounds, spec_of
-from o3f.modules.arguments import check_module, whole_number
+from o3f.modules.acting import action_bounds, base_action, evaluating, exploring, settle_bounds, spec_of
+from o3f.modules.arguments import check_module, check_switches, whole_number
 from o3f.modules.ascent import CandidateAscent
 from o3f.modules.calls import candidate_values
 from o3f.modules.candidates import GaussianCandidates
@@ -91,6 +91,9 @@ class OptimisticActor(TensorDictModuleBase):
         torch.Size([4, 2])
     """
 
+    _low: Tensor | None
+    _high: Tensor | None
+
     def __init__(
         self,
         policy: TensorDictModuleBase,
@@ -134,13 +137,26 @@ class OptimisticActor(TensorDictModuleBase):
         self.scorer = UpperConfidenceBound(omega or 0.0) if scorer is None else scorer
         self.selector = Argmax(action_key) if selector is None else selector
         if ascent is not None:
+            if not isinstance(ascent, CandidateAscent):
+                raise TypeError(f"ascent must be a CandidateAscent or None, got {type(ascent).__name__}.")
             ascent.check(sampler, self.scorer)
         self.ascent = ascent
+        check_switches(return_candidates=return_candidates, optimistic_eval=optimistic_eval)
         self.return_candidates = return_candidates
         self.optimistic_eval = optimistic_eval
         self.chunk_size = whole_number("chunk_size", chunk_size)
+        self._clip_to_spec()
         self._check_chain()
         self._set_keys()
+        self._probed = False
+
+    def _clip_to_spec(self) -> None:
+        """Hold a sampler that knows of no bounds to those of the spec, as the others hold themselves."""
+        own = hasattr(self.sampler, "low") and hasattr(self.sampler, "high")
+        bounds = None if own else action_bounds(self.spec, self.action_key)
+        for name in ("low", "high"):
+            bound = None if bounds is None else bounds[name].clone()
+            self.register_buffer(f"_{name}", bound, persistent=False)
 
     def _check_chain(self) -> None:
         links = {
@@ -153,6 +169,12 @@ class OptimisticActor(TensorDictModuleBase):
             out_keys = getattr(self, part).out_keys
             if key not in out_keys:
                 raise ValueError(f"The {part} must write {key!r}, but its out_keys are {out_keys}.")
+        for part, needed in {"scorer": ("candidates", "candidate_values"), "selector": ("candidates",)}.items():
+            in_keys = getattr(self, part).in_keys
+            if not set(needed) & set(in_keys):
+                raise ValueError(
+                    f"The {part} must read {' or '.join(map(repr, needed))}, but its in_keys are {in_keys}."
+                )
         if self.action_key not in self.critic.in_keys:
             raise ValueError(f"The critic must read {self.action_key!r}, but its in_keys are {self.critic.in_keys}.")
         for part in ("policy", "critic"):
@@ -189,10 +211,19 @@ class OptimisticActor(TensorDictModuleBase):
     def _explore(self, private: TensorDictBase) -> TensorDictBase:
         action = base_action(self.policy, private, self.sampler, self.action_key)
         candidates = self.sampler(private.set(self.action_key, action)).get("candidates")
+        if candidates.shape[-1:] != action.shape[-1:]:
+            raise ValueError(f"The sampler wrote {list(candidates.shape)} around actions {list(action.shape)}.")
+        if self._low is not None:
+            candidates = candidates.clamp(self._low, self._high)
         scored = self._score(private, candidates)
         if self.ascent is not None:
             scored = self.ascent(scored, self._score_copy, self.sampler, self.chunk_size)
         chosen: TensorDictBase = self.selector(scored)
+        if (found := chosen.get(self.action_key).shape) != (*candidates.shape[:-2], candidates.shape[-1]):
+            raise ValueError(
+                f"The selector wrote an action {list(found)}, expected one of the candidates {list(candidates.shape)}"
+                " for each state."
+            )
         return chosen
 
     def score(self, tensordict: TensorDictBase, candidates: Tensor) -> Tensor:
@@ -204,7 +235,15 @@ class OptimisticActor(TensorDictModuleBase):
 
         Returns:
             The scores ``[*B, N]``.
+
+        Raises:
+            ValueError: if there are not candidates of each state.
         """
+        if candidates.shape[:-2] != tensordict.batch_size or candidates.ndim < 2:
+            raise ValueError(
+                f"The candidates are {list(candidates.shape)}, expected {[*tensordict.batch_size, 'N', 'A']}: those of"
+                " each state of the batch."
+            )
         scores: Tensor = self._score(tensordict.select(*self.in_keys, strict=False), candidates).get("scores")
         return scores
 
@@ -220,9 +259,32 @@ class OptimisticActor(TensorDictModuleBase):
                 chunk_size=self.chunk_size,
             )
             private.set("candidate_values", values)
+        before = private.copy() if self._ambiguous(candidates) else None
         scored: TensorDictBase = self.scorer(private)
         check_scores(candidates, scored.get("scores"))
+        if before is not None:
+            self._probe(before, candidates)
         return scored
+
+    def _ambiguous(self, candidates: Tensor) -> bool:
+        """Whether scores ``[N, B]`` of a scorer from elsewhere would pass for ``[B, N]``, and nobody looked yet."""
+        count = candidates.shape[-2]
+        foreign = not type(self.scorer).__module__.startswith("o3f.") and not torch.compiler.is_compiling()
+        return foreign and not self._probed and candidates.shape[:-2] == (count,) and count > 1
+
+    def _probe(self, private: TensorDictBase, candidates: Tensor) -> None:
+        """Score one candidate fewer, once, so that the two differ; what is drawn for that is given back."""
+        fewer = private.set("candidates", candidates[:, :-1])
+        fewer.batch_size = torch.Size()  # scores of another shape are to be seen, not refused as they are written
+        if self._asks_critic:
+            fewer.set("candidate_values", private.get("candidate_values")[:, :-1])
+        self._probed = True
+        try:
+            with torch.random.fork_rng([candidates.device] if candidates.is_cuda else []):
+                scores = self.scorer(fewer).get("scores")
+        except Exception:  # it knows one number of candidates only, so nothing is learned from another
+            return
+        check_scores(candidates[:, :-1], scores)
 
     def _score_copy(self, states: TensorDictBase, candidates: Tensor) -> TensorDictBase:
         return self._score(states.copy(), candidates)

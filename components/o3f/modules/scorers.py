@@ -8,7 +8,6 @@ other entry it lists comes from the environment.
 
 from __future__ import annotations
 
-import math
 from typing import Literal, get_args
 
 import torch
@@ -16,8 +15,10 @@ from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
+from o3f.errors import number
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
+from o3f.modules.watched import check_written
 
 Period = Literal["step", "episode"]
 
@@ -32,7 +33,7 @@ class MeanScore(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the scores."""
-        return tensordict.set("scores", tensordict.get("candidate_values").mean(-1))
+        return tensordict.set("scores", tensordict["candidate_values"].mean(-1))
 
 
 class UpperConfidenceBound(TensorDictModuleBase):
@@ -55,15 +56,18 @@ class UpperConfidenceBound(TensorDictModuleBase):
 
     def __init__(self, omega: float = 0.0) -> None:
         super().__init__()
-        if not math.isfinite(omega):
-            raise ValueError(f"omega must be finite, got {omega}.")
+        omega = number("omega", omega)
         self.in_keys = ["candidate_values"]
         self.out_keys = ["scores"]
-        self.register_buffer("omega", torch.tensor(float(omega)), persistent=False)
+        self.register_buffer("omega", torch.tensor(omega), persistent=False)
+
+    def _check_omega(self) -> None:
+        number("omega", self.omega)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the scores."""
-        values = tensordict.get("candidate_values")
+        check_written(self, ("omega",), self._check_omega)
+        values = tensordict["candidate_values"]
         scores = values.mean(-1)
         if scores.numel():  # torch.std warns about an empty batch
             scores = scores + self.omega * values.std(-1, correction=0)
@@ -148,7 +152,7 @@ class Thompson(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the scores."""
-        values = tensordict.get("candidate_values")
+        values = tensordict["candidate_values"]
         member = self.noise.integers(values.shape[-1], (*values.shape[:-2], 1), like=values)
         if self.per == "episode":
             member = self._held(member, tensordict)

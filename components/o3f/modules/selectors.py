@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from tensordict import NestedKey, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
+from o3f.errors import number
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
+from o3f.modules.watched import check_written
 
 
 class Argmax(TensorDictModuleBase):
@@ -70,15 +70,18 @@ class Softmax(TensorDictModuleBase):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature must be finite and not negative, got {temperature}.")
+        temperature = number("temperature", temperature, "[0, inf)")
         self.in_keys = ["candidates", "scores"]
         self.out_keys = key_list([action_key])
         self.noise = NoiseSource(generator)
-        self.register_buffer("temperature", torch.tensor(float(temperature)), persistent=False)
+        self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
+
+    def _check_temperature(self) -> None:
+        number("temperature", self.temperature, "[0, inf)")
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the action."""
+        check_written(self, ("temperature",), self._check_temperature)
         scores = tensordict.get("scores")
         # The scores plus T times a Gumbel number have their maximum at i with the softmax's probability.
         perturbed = scores + self.temperature * self.noise.gumbel(scores.shape, like=scores)
@@ -93,8 +96,10 @@ def check_scores(candidates: Tensor, scores: Tensor) -> None:
         scores: ``[*B, N]``.
 
     Raises:
-        ValueError: if the scores have another shape.
+        ValueError: if the scores have another shape, or there are no candidates.
     """
+    if candidates.shape[-2] == 0:
+        raise ValueError(f"The sampler wrote no candidates, {list(candidates.shape)}, expected [*B, N, A] with N >= 1.")
     if scores.shape != candidates.shape[:-1]:
         raise ValueError(
             f"The scorer wrote scores {list(scores.shape)}, expected {list(candidates.shape[:-1])}: one for each"

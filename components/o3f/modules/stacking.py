@@ -13,6 +13,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import MLP, ValueOperator
 
+from o3f.modules.arguments import check_module
 from o3f.modules.ensemble import EnsembleQValue
 from o3f.modules.keys import key_list
 from o3f.modules.mlp import Linear, reset_
@@ -41,8 +42,12 @@ def stack_critics(critics: Sequence[TensorDictModule]) -> EnsembleQValue | Gener
 
 
 def _check_alike(critics: Sequence[TensorDictModule]) -> None:
+    if not isinstance(critics, Sequence):
+        raise TypeError(f"critics must be a list of modules, got {type(critics).__name__}: give [critic, ...].")
     if not critics:
         raise ValueError("critics is empty: give at least one critic.")
+    for critic in critics:
+        check_module("critic", critic)
     if len({id(critic) for critic in critics}) < len(critics):
         raise ValueError("A critic is in the list twice; its copies would always agree. Give distinct modules.")
     own = [{id(parameter) for parameter in critic.parameters()} for critic in critics]

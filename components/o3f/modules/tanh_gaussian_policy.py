@@ -9,7 +9,7 @@ from tensordict import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import ProbabilisticActor, TanhNormal
 
-from o3f.modules.arguments import layer_sizes
+from o3f.modules.arguments import check_switches, layer_sizes, log_std_range
 from o3f.modules.gaussian_actor import gaussian_actor
 from o3f.modules.mlp import Init, mlp
 from o3f.modules.normalisation import Normaliser
@@ -45,7 +45,7 @@ class TanhGaussian(nn.Module):
         super().__init__()
         widths = [*sizes[:-1], 2 * sizes[-1]]
         self.network = mlp(widths, init=init, layer_norm=layer_norm, normaliser=normaliser, device=device)
-        self.log_std_bounds = log_std_bounds
+        self.log_std_bounds = log_std_range(log_std_bounds)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the location and the scale, both ``[*B, A]``."""
@@ -95,6 +95,7 @@ def tanh_gaussian_policy(
         torch.Size([4, 2])
     """
     sizes = layer_sizes(observation_dim, hidden_sizes, action_dim)
+    check_switches(normalise=normalise)
     network = TanhGaussian(
         sizes,
         init=init,

@@ -14,6 +14,7 @@ from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
+from o3f.modules.arguments import check_switches
 from o3f.modules.calls import critic_values, distribution, replace_entry
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
@@ -99,6 +100,7 @@ class ActorCriticLoss(BoundLoss):
         super().__init__()
         take_torchrl_arguments(self, torchrl)
         check_policy(actor_network)
+        check_switches(separate_losses=separate_losses)
         critic = critic_ensemble(qvalue_network, num_qvalue_nets, [actor_network])
         # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())

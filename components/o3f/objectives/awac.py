@@ -21,7 +21,8 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.modules.calls import sample_action
 from o3f.objectives.actor_critic import ActorCriticLoss, Critics
 from o3f.objectives.functional import Weighting, awac_weights
-from o3f.objectives.ranges import check_ranges
+from o3f.objectives.loss_arguments import check_shape, log_probability
+from o3f.objectives.ranges import coefficients_in_range
 
 
 class AWACLoss(ActorCriticLoss):
@@ -70,10 +71,10 @@ class AWACLoss(ActorCriticLoss):
     ) -> None:
         super().__init__(actor_network, qvalue_network, **kwargs)
         self.out_keys = ["loss_actor", "loss_qvalue"]
-        check_ranges({"lam": float(lam)})
-        awac_weights(torch.zeros(1), lam, weighting)  # an unknown weighting fails here
+        coefficients = coefficients_in_range(lam=lam)
+        awac_weights(torch.zeros(1), coefficients["lam"], weighting)  # an unknown weighting fails here
         self.weighting: Weighting = weighting
-        self.register_coeff_buffer("lam", float(lam), device=self._default_device)
+        self.register_coeff_buffer("lam", coefficients["lam"], device=self._default_device)
 
     def _sample(self, tensordict: TensorDictBase) -> Tensor:
         with set_exploration_type(ExplorationType.RANDOM):
@@ -96,7 +97,9 @@ class AWACLoss(ActorCriticLoss):
         """
         tensordict = self._without_padding(tensordict)
         drawn = self._sample(tensordict) if drawn is None else drawn
-        action = torch.stack([tensordict.get(self.tensor_keys.action), drawn], -2)
+        taken = tensordict[self.tensor_keys.action]
+        check_shape("the policy's action", drawn, taken)
+        action = torch.stack([taken, drawn], -2)
         value, baseline = self._aggregate(self.qvalue_network, tensordict, action).unbind(-1)
         return value - baseline
 
@@ -119,12 +122,7 @@ class AWACLoss(ActorCriticLoss):
             advantage = self.advantage(tensordict, drawn)
         else:
             policy = self._distribution(tensordict)
-        log_prob = policy.log_prob(tensordict.get(self.tensor_keys.action))
-        if log_prob.shape != advantage.shape:
-            raise ValueError(
-                f"The policy's log-probability has shape {list(log_prob.shape)} and the advantage "
-                f"{list(advantage.shape)}; expected one number per action, as of an Independent distribution."
-            )
+        log_prob = log_probability(policy, tensordict[self.tensor_keys.action], advantage)
         weights = awac_weights(advantage, self.lam, self.weighting, self._valid(tensordict, advantage))
         loss = -weights * log_prob
         return self._reduce(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}

@@ -14,10 +14,29 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
-from o3f.errors import require_range
+from o3f.errors import number
 from o3f.modules.keys import key_list
 from o3f.modules.mlp import reset_
 from o3f.modules.normalisation import fit_normalisers
+from o3f.modules.watched import check_written
+from o3f.objectives.loss_arguments import check_bootstrap, refuse_mappings
+from o3f.objectives.ranges import RANGES, check_ranges
+
+
+def stack_states(tensordict: TensorDictBase, keys: Iterable[NestedKey]) -> dict[NestedKey, Tensor]:
+    """Entries of state and next state, ``[2, *B, n]`` each.
+
+    Raises:
+        KeyError: if one is missing.
+        ValueError: if the two have not the same shape.
+    """
+    pairs = {}
+    for key in keys:
+        now, following = tensordict[key], tensordict["next"][key]
+        if now.shape != following.shape:
+            raise ValueError(f"{key!r} is {list(now.shape)} and in the next state {list(following.shape)}.")
+        pairs[key] = torch.stack([now, following])
+    return pairs
 
 
 class BoundLoss(LossModule):
@@ -33,6 +52,23 @@ class BoundLoss(LossModule):
     SUPPORTED_VALUE_ESTIMATORS = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
     _in_keys: list[Any] | None = None
     scalar_output_mode: str | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_pre_hook(refuse_mappings)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a coefficient in place, in its range; anything else as any module does.
+
+        Raises:
+            ConfigError: (a ValueError) if it is no number, or out of its range.
+        """
+        if name in type(self)._all_schedulable_buffers and name in self.__dict__.get("_buffers", {}):
+            value = number(name, value, RANGES.get(name, "(-inf, inf)"))
+        super().__setattr__(name, value)
+
+    def _check_coefficients(self) -> None:
+        check_ranges({name: number(name, self._buffers[name]) for name in sorted(self._schedulable_buffers)})
 
     def _add_network(
         self,
@@ -124,10 +160,17 @@ class BoundLoss(LossModule):
         Args:
             tau: the share of the way.
             networks: names of the networks whose targets to step, by default all.
+
+        Raises:
+            ValueError: if ``tau`` is not in [0, 1], or there is no network of a name.
         """
+        if not (isinstance(tau, int | float) and 0 <= tau <= 1):
+            raise ValueError(f"tau must be a number in [0, 1], got {tau!r}.")
         sources: list[Tensor] = []
         targets: list[Tensor] = []
         for name in self._has_update_associated if networks is None else networks:
+            if f"{name}_params" not in self._modules:
+                raise ValueError(f"There is no network {name!r}, but {', '.join(self._has_update_associated)}.")
             params, target = self._modules[f"{name}_params"], self._modules.get(f"target_{name}_params")
             self._has_update_associated[name] = True
             if params is None or target is None:
@@ -167,8 +210,7 @@ class BoundLoss(LossModule):
             ConfigError: (a ValueError) if ``gamma`` or ``lmbda`` is not in [0, 1].
         """
         for name in {"gamma", "lmbda"} & hyperparams.keys():
-            value = hyperparams[name]
-            require_range({name: value.item() if isinstance(value, Tensor) else value}, name, "[0, 1]")
+            number(name, hyperparams[name], "[0, 1]")
         value_type, options = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
         if value_type is not None:
             names = ("value", "reward", "done", "terminated")
@@ -185,10 +227,19 @@ class BoundLoss(LossModule):
         """The bootstrapped target ``[*B, 1]`` of V(s') ``[*B]``.
 
         Ends of episodes may be numbers, as other buffers hold them: torch's ``~`` of a whole number is another one.
+
+        Raises:
+            KeyError: if reward or terminated is missing.
+            ValueError: if one of them has another shape than the value.
         """
         own: Any = self.tensor_keys
         keys = [("next", key) for key in (own.done, own.terminated)]
-        ends = {key: tensordict.get(key, None) for key in keys}
+        ends = {key: tensordict.get(key, None) for key in keys}  # TD(0) does without done
+        ends = {
+            key: end for key, end in ends.items() if end is not None or key[1] == own.terminated
+        }  # done alone may lack
+        reward = {("next", own.reward): tensordict.get(("next", own.reward), None)}
+        check_bootstrap({**reward, **ends}, next_value, tensordict)
         numbers = {key: end for key, end in ends.items() if end is not None and end.dtype is not torch.bool}
         if numbers:
             tensordict = tensordict.copy()
@@ -215,9 +266,12 @@ class BoundLoss(LossModule):
 
         Leaving such rows out of a loss is too late: their gradient is 0, and layers multiply it with what they read.
 
+        Every method of a loss begins here, so coefficients that were changed in place are looked at here, too.
+
         Raises:
-            ValueError: if there are no rows: a mean of none is NaN.
+            ValueError: if there are no rows: a mean of none is NaN; or a coefficient is out of its range.
         """
+        check_written(self, self._schedulable_buffers, self._check_coefficients)
         if 0 in tensordict.batch_size:
             raise ValueError(
                 f"The batch is empty, {list(tensordict.batch_size)}: {type(self).__name__} needs at least one row."
@@ -225,7 +279,7 @@ class BoundLoss(LossModule):
         if all(tensordict.get(key, None) is None for key in self._loss_mask_keys()):
             return tensordict
         own: Any = self.tensor_keys
-        mask: Any = self._valid(tensordict, tensordict.get(own.action)[..., 0])
+        mask: Any = self._valid(tensordict, tensordict[own.action][..., 0])
         rows = tensordict.copy()
         for key in self.in_keys:
             value = tensordict.get(key, None)

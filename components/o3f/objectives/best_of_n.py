@@ -17,6 +17,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from o3f.errors import require_range
 from o3f.modules import LatentPolicy, OptimisticActor
 from o3f.modules.acting import action_bounds, evaluating
+from o3f.modules.arguments import check_module
 from o3f.objectives.functional import Aggregation, aggregate_critics
 
 
@@ -44,6 +45,7 @@ class BestOfNValue:
         aggregation: Aggregation = "min",
         subset_size: int = 2,
     ) -> None:
+        check_module("target_critic", target_critic)
         self.actor = actor
         self.target_critic = target_critic
         self.aggregation: Aggregation = aggregation

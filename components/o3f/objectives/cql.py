@@ -29,10 +29,13 @@ from torchrl.modules.distributions.utils import sample_and_log_prob
 
 from o3f.errors import DivergenceError, first_lines
 from o3f.modules.acting import action_bounds, spec_of, warn_of_bounds
+from o3f.modules.arguments import check_switches
 from o3f.modules.keys import key_list
 from o3f.objectives.actor_critic import Critics
+from o3f.objectives.base import stack_states
 from o3f.objectives.functional import Lagrange, conservative_gap, weighted_gap
-from o3f.objectives.ranges import check_ranges
+from o3f.objectives.loss_arguments import check_batch_size, check_shape
+from o3f.objectives.ranges import check_ranges, coefficients_in_range
 from o3f.objectives.sac import SACLoss
 
 Backup: TypeAlias = Literal["deterministic", "sample"]
@@ -110,11 +113,11 @@ class CQLLoss(SACLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(actor_network, qvalue_network, entropy_backup=entropy_backup, **kwargs)
-        coefficients = {
-            "conservative_weight": float(conservative_weight),
-            "lagrange_threshold": float(lagrange_threshold),
-        }
-        check_ranges({**coefficients, "num_random": num_random})
+        coefficients = coefficients_in_range(
+            conservative_weight=conservative_weight, lagrange_threshold=lagrange_threshold
+        )
+        check_ranges({"num_random": num_random})
+        check_switches(calibrate=calibrate)
         if gap_reduction not in get_args(GapReduction):
             raise ValueError(f"gap_reduction is {gap_reduction!r}; expected 'mean' or 'sum'.")
         if backup not in get_args(Backup):
@@ -186,12 +189,11 @@ class CQLLoss(SACLoss):
         """
         tensordict = self._without_padding(tensordict)
         keys = key_list(self.actor_network.in_keys)
-        rows = (tensordict, tensordict.get("next"))
-        pairs = {key: torch.stack([row.get(key) for row in rows]) for key in keys}
-        both = TensorDict(pairs, [2, *tensordict.batch_size])
+        both = TensorDict(stack_states(tensordict, keys), [2, *tensordict.batch_size])
         drawn = self._sample_some(both)
         action, log_prob = drawn[0].flatten(0, 1).movedim(0, -2), drawn[1].flatten(0, 1).movedim(0, -1)
         size, shape = action.shape[-1], (*tensordict.batch_size, self.num_random)
+        check_batch_size(tensordict, action[..., 0, :])
         uniform = self._width * torch.rand(*shape, size, dtype=action.dtype, device=action.device) + self._low
         density = log_prob.new_full(shape, self._log_density(size))
         return torch.cat([action, uniform], -2), torch.cat([log_prob, density], -1)
@@ -223,7 +225,13 @@ class CQLLoss(SACLoss):
         """
         tensordict = self._without_padding(tensordict)
         action, log_density = self.propose(tensordict) if proposals is None else proposals
-        data = tensordict.get(self.tensor_keys.action).unsqueeze(-2)
+        data = tensordict[self.tensor_keys.action].unsqueeze(-2)
+        if action.shape[:-2] != data.shape[:-2] or action.shape[-1:] != data.shape[-1:]:
+            raise ValueError(
+                f"The proposals are {list(action.shape)} and the batch's actions {list(data.squeeze(-2).shape)}:"
+                " expected [*B, K, A] and [*B, A]."
+            )
+        check_shape("the proposals' log-density", log_density, action[..., 0])
         values = self._qvalues(self.qvalue_network, tensordict, torch.cat([action, data], -2))
         data_value = values[..., -1, :]
         floor = self._floor(tensordict, log_density) if self.calibrate else None
@@ -296,6 +304,8 @@ class CQLLoss(SACLoss):
         if gap is None:
             with torch.no_grad():
                 gap = self.evaluate_gap(tensordict)[0]
+        if gap.ndim != tensordict.ndim + 1:
+            raise ValueError(f"gap has shape {list(gap.shape)}, expected {[*tensordict.batch_size, 'm']}.")
         loss = -self.multiplier * self._excess(gap.detach())
         return self._reduce(loss, tensordict), {"multiplier": self.multiplier.detach()}
 

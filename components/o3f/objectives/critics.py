@@ -11,6 +11,7 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
+from o3f.modules.arguments import check_module, whole_number
 
 
 def critic_ensemble(
@@ -33,6 +34,8 @@ def critic_ensemble(
         ValueError: if ``num_qvalue_nets`` contradicts the ensemble or list, a critic cannot be redrawn, or one that
             would be copied shares Parameters with another network.
     """
+    for critic in qvalue_network if isinstance(qvalue_network, Sequence) else [qvalue_network]:
+        check_module("critic", critic)
     if not isinstance(qvalue_network, EnsembleQValue | GenericEnsemble):
         _check_unshared(qvalue_network, others)
     if isinstance(qvalue_network, Sequence):
@@ -41,9 +44,7 @@ def critic_ensemble(
     if isinstance(qvalue_network, EnsembleQValue | GenericEnsemble):
         _check_number(qvalue_network.num_critics, num_qvalue_nets, "ensemble")
         return qvalue_network
-    count = 2 if num_qvalue_nets is None else num_qvalue_nets
-    if count < 1:
-        raise ValueError(f"num_qvalue_nets is {count}; expected at least 1.")
+    count = whole_number("num_qvalue_nets", 2 if num_qvalue_nets is None else num_qvalue_nets)
     copies = [deepcopy(qvalue_network) for _ in range(count)]
     for copy in copies if count > 1 else ():
         redraw_(copy)

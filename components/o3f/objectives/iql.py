@@ -22,9 +22,10 @@ from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
+from o3f.modules.arguments import check_module, check_switches
 from o3f.modules.calls import Entries, critic_values, distribution, output
 from o3f.modules.noise_source import NoiseSource
-from o3f.objectives.base import BoundLoss
+from o3f.objectives.base import BoundLoss, stack_states
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import (
     Aggregation,
@@ -33,8 +34,16 @@ from o3f.objectives.functional import (
     draw_members,
     expectile_loss,
 )
-from o3f.objectives.loss_arguments import Distance, Reduction, check_form, check_policy
-from o3f.objectives.ranges import check_ranges
+from o3f.objectives.loss_arguments import (
+    Distance,
+    Reduction,
+    check_form,
+    check_policy,
+    check_shape,
+    log_probability,
+    state_value,
+)
+from o3f.objectives.ranges import coefficients_in_range
 from o3f.objectives.torchrl_arguments import take_torchrl_arguments
 
 
@@ -141,9 +150,10 @@ class IQLLoss(BoundLoss):
         super().__init__()
         take_torchrl_arguments(self, torchrl)
         check_policy(actor_network)
+        check_module("value_network", value_network)
+        check_switches(separate_losses=separate_losses)
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_value", "entropy"]
-        coefficients = {"expectile": float(expectile), "temperature": float(temperature)}
-        check_ranges(coefficients)
+        coefficients = coefficients_in_range(expectile=expectile, temperature=temperature)
         critic = critic_ensemble(qvalue_network, num_qvalue_nets, [actor_network, value_network])
         # Impossible settings fail here, not in the first step.
         aggregate_critics(torch.zeros(critic.num_critics), aggregation, subset_size, torch.Generator())
@@ -176,7 +186,7 @@ class IQLLoss(BoundLoss):
         return now, [keys.reward, keys.done, keys.terminated, *self.value_network.in_keys]
 
     def _state_value(self, tensordict: Entries) -> Tensor:
-        return output(self.value_network, tensordict, self.tensor_keys.value).squeeze(-1)
+        return state_value(output(self.value_network, tensordict, self.tensor_keys.value))
 
     def _qvalues(
         self, network: EnsembleQValue | GenericEnsemble, tensordict: TensorDictBase, members: Tensor | None = None
@@ -197,8 +207,7 @@ class IQLLoss(BoundLoss):
     def state_values(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """V(s) and V(s') of a batch, ``[*B]`` each, in one evaluation without gradients."""
         tensordict = self._without_padding(tensordict)
-        following = tensordict.get("next")
-        pairs = {key: torch.stack([tensordict[key], following[key]]) for key in self.value_network.in_keys}
+        pairs = stack_states(tensordict, self.value_network.in_keys)
         value, next_value = self._state_value(pairs)
         return value, next_value
 
@@ -209,6 +218,7 @@ class IQLLoss(BoundLoss):
         tensordict = self._without_padding(tensordict)
         target_q = self.target_qvalue(tensordict) if target_q is None else target_q
         value = self._state_value(tensordict)
+        check_shape("target_q", target_q, value)
         loss = self._reduce(expectile_loss(target_q - value, self.expectile), tensordict)
         return loss, {"state_value": value.detach()}
 
@@ -226,13 +236,10 @@ class IQLLoss(BoundLoss):
         with torch.no_grad():
             target_q = self.target_qvalue(tensordict) if target_q is None else target_q
             value = self._state_value(tensordict) if value is None else value
+            check_shape("value", value, target_q)
             advantage = target_q - value
-        log_prob = distribution(self.actor_network, tensordict).log_prob(tensordict[self.tensor_keys.action])
-        if log_prob.shape != target_q.shape:
-            raise ValueError(
-                f"The policy's log-probability has shape {list(log_prob.shape)} and the critics' values "
-                f"{list(target_q.shape)}; expected one number per action, as of an Independent distribution."
-            )
+        policy = distribution(self.actor_network, tensordict)
+        log_prob = log_probability(policy, tensordict[self.tensor_keys.action], advantage)
         loss = -advantage_weights(advantage, self.temperature) * log_prob
         return self._reduce(loss, tensordict), {"log_prob": log_prob.detach(), "advantage": advantage}
 

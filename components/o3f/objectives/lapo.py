@@ -29,12 +29,13 @@ from tensordict.nn import TensorDictModule, dispatch
 from torch import Tensor
 
 from o3f.modules import EnsembleQValue, GenericEnsemble
+from o3f.modules.arguments import check_switches
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.critics import critic_ensemble
 from o3f.objectives.functional import divergence_from_normal, draw_members, mix_extremes, sign_weights
 from o3f.objectives.latent import LatentLoss
-from o3f.objectives.loss_arguments import Reduction, check_form
-from o3f.objectives.ranges import check_ranges
+from o3f.objectives.loss_arguments import Reduction, check_form, check_shape
+from o3f.objectives.ranges import check_ranges, coefficients_in_range
 from o3f.objectives.value_clamp import ClampMode, ValueClamp
 
 ActorAggregation = Literal["mean", "first"]
@@ -127,9 +128,11 @@ class LAPOLoss(LatentLoss):
             draw_members(critic.num_critics, subset_size, torch.Generator())
         if actor_aggregation not in get_args(ActorAggregation):
             raise ValueError(f"actor_aggregation is {actor_aggregation!r}; expected 'mean' or 'first'.")
-        given = {"min_weight": min_weight, "advantage_weight": advantage_weight, "kl_weight": kl_weight}
-        coefficients = {name: float(value) for name, value in given.items()}
-        check_ranges({**coefficients, "target_noise": target_noise, "target_noise_clip": target_noise_clip})
+        coefficients = coefficients_in_range(
+            min_weight=min_weight, advantage_weight=advantage_weight, kl_weight=kl_weight
+        )
+        check_ranges({"target_noise": target_noise, "target_noise_clip": target_noise_clip})
+        check_switches(delay_value=delay_value)
         self.subset_size = subset_size
         self.target_noise = target_noise
         self.target_noise_clip = target_noise_clip
@@ -148,6 +151,7 @@ class LAPOLoss(LatentLoss):
         tensordict = self._without_padding(tensordict)
         latent = self._latent(self.target_actor_network, tensordict)
         noise = self.noise.normal(latent.shape, like=latent) if noise is None else noise
+        check_shape("noise", noise, latent)
         offset = (self.target_noise * noise).clamp(-self.target_noise_clip, self.target_noise_clip)
         return self._decode(self.target_decoder_network, tensordict, latent + offset)
 
@@ -204,7 +208,7 @@ class LAPOLoss(LatentLoss):
         with torch.no_grad():
             action = self.target_action(tensordict) if target_action is None else target_action
             unbounded = self.target_qvalue(tensordict, action)
-            reward = tensordict.get(("next", self.tensor_keys.reward))
+            reward = tensordict["next", self.tensor_keys.reward]
             self.value_clamp.observe(reward, self._valid(tensordict, reward))
             target = self.value_clamp(unbounded, self.value_estimator.gamma)
         value = self._state_value(self.value_network, tensordict)
@@ -229,9 +233,12 @@ class LAPOLoss(LatentLoss):
         )
         noise = self.noise.normal(mean.shape, like=mean) if noise is None else noise
         action = self._decode(self.decoder_network, tensordict, mean + (0.5 * log_variance).exp() * noise)
-        error = (action - tensordict.get(self.tensor_keys.action)) / self._action_scale()
+        taken = tensordict[self.tensor_keys.action]
+        check_shape("the decoder's action", action, taken)
+        error = (action - taken) / self._action_scale()
         reconstruction = error.square().sum(-1)
         divergence = divergence_from_normal(mean, log_variance)
+        check_shape("advantage", advantage, reconstruction)
         weights = sign_weights(advantage, self.advantage_weight)
         loss = self._reduce(weights * (reconstruction + self.kl_weight * divergence), tensordict)
         info = {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()}

@@ -12,6 +12,7 @@ from torchrl.objectives import LossModule
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.calls import critic_values, output, replace_entry
 from o3f.objectives.base import BoundLoss
+from o3f.objectives.loss_arguments import state_value
 
 
 class LatentLoss(BoundLoss):
@@ -112,7 +113,7 @@ class LatentLoss(BoundLoss):
         return output(network, inputs, self.tensor_keys.action)
 
     def _state_value(self, network: TensorDictModule, tensordict: TensorDictBase) -> Tensor:
-        return output(network, tensordict, self.tensor_keys.value).squeeze(-1)
+        return state_value(output(network, tensordict, self.tensor_keys.value))
 
     def _qvalues(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from o3f.errors import require_range
+from o3f.errors import number, require_range
 
 #: By name, in the mathematical notation of :func:`~o3f.errors.require_range`.
 RANGES = {
@@ -60,3 +60,16 @@ def check_ranges(values: Mapping[str, Any]) -> None:
             require_range(values, name, "[1, inf)", integer=True)
         elif name in RANGES:
             require_range(values, name, RANGES[name])
+
+
+def coefficients_in_range(**values: Any) -> dict[str, float]:
+    """Return coefficients as floats.
+
+    Raises:
+        ConfigError: naming the one that is no number, or out of its range in the table.
+
+    Examples:
+        >>> coefficients_in_range(expectile=0.7)
+        {'expectile': 0.7}
+    """
+    return {name: number(name, value, RANGES[name]) for name, value in values.items()}

@@ -22,9 +22,11 @@ from torch import Tensor, nn
 from torchrl.data import Composite, TensorSpec
 from torchrl.modules.distributions.utils import rsample_and_log_prob
 
+from o3f.modules.arguments import check_switches
 from o3f.objectives.actor_critic import ActorCriticLoss, Critics
 from o3f.objectives.functional import aggregate_critics
-from o3f.objectives.ranges import check_ranges
+from o3f.objectives.loss_arguments import check_shape
+from o3f.objectives.ranges import coefficients_in_range
 
 ActorAggregation: TypeAlias = Literal["min", "mean"]
 Drawn: TypeAlias = tuple[Tensor, Tensor]
@@ -87,16 +89,17 @@ class SACLoss(ActorCriticLoss):
         self.out_keys = ["loss_actor", "loss_qvalue", "loss_alpha", "alpha", "entropy"]
         if actor_aggregation not in ("min", "mean"):
             raise ValueError(f"actor_aggregation is {actor_aggregation!r}; expected 'min' or 'mean'.")
-        check_ranges({"alpha_init": float(alpha_init)})
+        check_switches(entropy_backup=entropy_backup)
+        start = coefficients_in_range(alpha_init=alpha_init)["alpha_init"]
         self.actor_aggregation: ActorAggregation = actor_aggregation
         self.entropy_backup = entropy_backup
-        known = target_entropy not in (None, "auto")
+        known = not (target_entropy is None or (isinstance(target_entropy, str) and target_entropy == "auto"))
         self._num_actions: int | None = None if known else self._count_actions(action_spec)
-        entropy = float(target_entropy or 0.0) if known else -float(self._num_actions or 0)
-        check_ranges({"target_entropy": entropy})
+        given: Any = target_entropy if known else -float(self._num_actions or 0)
+        entropy = coefficients_in_range(target_entropy=given)["target_entropy"]
         self.register_coeff_buffer("target_entropy", entropy, device=self._default_device)
-        self.alpha_init = float(alpha_init)
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha_init), device=self._default_device))
+        self.alpha_init = start
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(start), device=self._default_device))
 
     def _count_actions(self, action_spec: TensorSpec | None) -> int:
         """The number of actions by the spec given, or the policy's own, which may not differ."""
@@ -154,6 +157,7 @@ class SACLoss(ActorCriticLoss):
         action, log_prob = self.draw(tensordict) if drawn is None else drawn
         with self._constant("qvalue_network") as critics:
             value = aggregate_critics(self._qvalues(critics, tensordict, action), self.actor_aggregation)
+        check_shape("log_prob", log_prob, value)
         loss = self.alpha * log_prob - value
         return self._reduce(loss, tensordict), {"log_prob": log_prob.detach(), "policy_value": value.detach()}
 
@@ -170,6 +174,8 @@ class SACLoss(ActorCriticLoss):
         if log_prob is None:
             with torch.no_grad():
                 log_prob = self.draw(tensordict)[1]
+        if log_prob.shape != tensordict.batch_size and tensordict.ndim:
+            raise ValueError(f"log_prob has shape {list(log_prob.shape)}, expected {list(tensordict.batch_size)}.")
         loss = -self.log_alpha * (log_prob.detach() + self.target_entropy)
         return self._reduce(loss, tensordict), {"alpha": self.alpha}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class ValueClamp(nn.Module):
         super().__init__()
         if mode not in get_args(ClampMode):
             raise ValueError(f"value_clamp is {mode!r}; expected 'running', 'fixed' or 'none'.")
-        if bounds is not None and (mode == "none" or len(bounds) != 2 or not bounds[0] < bounds[1]):
+        if bounds is not None and (mode == "none" or not _ascending(bounds)):
             raise ValueError(
                 f"value_bounds is {bounds} and value_clamp {mode!r}; expected two ascending numbers, with 'none' null."
             )
@@ -55,9 +55,15 @@ class ValueClamp(nn.Module):
         self.register_buffer("reward_max", torch.tensor(start))
 
     def fit(self, reward: Tensor) -> None:
-        """Take the range of a dataset's rewards, of any shape; ``"running"`` widens its own by it."""
+        """Take the range of a dataset's rewards, of any shape; ``"running"`` widens its own by it.
+
+        Raises:
+            ValueError: if the range is ``"fixed"`` and no reward is finite.
+        """
         if self.mode == "fixed":
             usable = _usable(reward)
+            if not bool(usable.any()):
+                raise ValueError(f"None of the rewards {list(reward.shape)} is finite: there is no range to take.")
             self.reward_min.copy_(torch.where(usable, reward, torch.inf).min())
             self.reward_max.copy_(torch.where(usable, reward, -torch.inf).max())
         self.observe(reward)
@@ -89,6 +95,15 @@ class ValueClamp(nn.Module):
             return value.clamp(*self.bounds)
         horizon = 1 / (1 - discount).clamp_min(torch.finfo(value.dtype).eps)  # 0 times infinity is not a bound
         return value.clamp(self.reward_min * horizon, self.reward_max * horizon)
+
+
+def _ascending(bounds: Any) -> bool:
+    """Whether these are two ascending numbers."""
+    try:
+        low, high = bounds
+        return not isinstance(bounds, str) and bool(float(low) < float(high))
+    except (TypeError, ValueError):
+        return False
 
 
 def _usable(reward: Tensor) -> Tensor:

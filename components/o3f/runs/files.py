@@ -118,8 +118,25 @@ def read_json(path: Path) -> dict[str, Any]:
         if not isinstance(contents, dict):
             raise TypeError(f"no named values, but {contents!r:.40}")
         return contents
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Restore it, or delete the folder.") from error
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """Return the scores in a ``done.json``, by which a run counts as finished.
+
+    Raises:
+        CheckpointError: it is damaged, or holds something else.
+    """
+    scores = read_json(path)
+    odd = [name for name, value in scores.items() if not isinstance(value, int | float) or value != value]
+    if not scores or odd:
+        found = f"{odd[0]!r}: {scores[odd[0]]!r:.40}" if odd else "nothing"
+        raise CheckpointError(
+            f"{path} is not what a finished run writes, the step and its scores, but has {found}. Delete that file, and"
+            " the same command finishes the run from its last checkpoint."
+        )
+    return scores
 
 
 def sha256(path: Path) -> str:

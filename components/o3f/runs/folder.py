@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from o3f.errors import CheckpointError, ConfigError, ResourceError, SaveError, check_keys, require
 from o3f.runs.checkpoint import checkpoints, clear_stage, load_latest, save
-from o3f.runs.files import read_json, read_text, refuse_links, write_text
+from o3f.runs.files import read_json, read_scores, read_text, refuse_links, write_text
 from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
 from o3f.runs.logger import read_csv, readable_size
 from o3f.runs.provenance import provenance
@@ -121,6 +121,7 @@ class RunFolder:
     def _claim(self, settings: dict[str, Any], resume: str, free_keys: Collection[str]) -> None:
         file = self.path / "config.yaml"
         if not self._begun():
+            check_keys(settings.get("resume_allow") or [], leaves(settings), "resume_allow")
             write_text(file, OmegaConf.to_yaml(OmegaConf.create(settings)))
         elif resume == "never":
             raise ConfigError(f"resume=never, but {self.path} holds a run; use another name, or delete it.")
@@ -248,9 +249,13 @@ class RunFolder:
 
     @property
     def scores(self) -> dict[str, Any] | None:
-        """The final scores of a finished run, else None."""
+        """The final scores of a finished run, else None.
+
+        Raises:
+            CheckpointError: there is a ``done.json``, and it is not what a run writes.
+        """
         file = self.path / "done.json"
-        return read_json(file) if file.exists() else None
+        return read_scores(file) if file.exists() else None
 
     def finish(self, scores: Mapping[str, Any]) -> None:
         """Mark the run as finished: the same command will then say so and stop."""
@@ -304,5 +309,12 @@ def lock_folder(path: Path, timeout: float) -> FileLock:
     except Timeout:
         who = read_text(owner) if owner.exists() else "unknown"
         raise ResourceError(f"{path} is in use by process {who}; wait for it, or stop it first.") from None
+    except FileNotFoundError:  # who had it was refused before its first step, and took the folder away: begin there
+        path.mkdir(parents=True, exist_ok=True)
+        return lock_folder(path, timeout)
+    if not Path(lock.lock_file).exists():  # likewise, a moment later: this would be a lock that nobody else meets
+        lock.release()
+        path.mkdir(parents=True, exist_ok=True)
+        return lock_folder(path, timeout)
     write_text(owner, f"{os.getpid()} on {socket.gethostname()}")
     return lock

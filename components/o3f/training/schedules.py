@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from o3f.errors import check_keys, require, require_range
+from o3f.modules.arguments import whole_number
 from o3f.objectives.ranges import RANGES
 
 Kind = Literal["same", "abrupt", "linear"]
@@ -65,6 +66,6 @@ class Schedule:
         """Set the coefficients to their values after ``step`` online steps."""
         if self.kind == "same":
             return
-        share = 1.0 if self.kind == "abrupt" else min(step / self.steps, 1.0)
+        share = 1.0 if self.kind == "abrupt" else min(whole_number("step", step, least=0) / self.steps, 1.0)
         for coefficient, start, end in self._moves:
             coefficient.copy_(torch.lerp(start, torch.full_like(start, end), share))

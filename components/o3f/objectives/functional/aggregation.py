@@ -60,8 +60,8 @@ def draw_members(num_critics: int, subset_size: int, generator: torch.Generator 
         >>> sorted(draw_members(num_critics=3, subset_size=3).tolist())
         [0, 1, 2]
     """
-    if not 1 <= subset_size <= num_critics:
-        raise ValueError(f"subset_size is {subset_size}; expected 1 to {num_critics}, the number of critics.")
+    if not isinstance(subset_size, int) or not 1 <= subset_size <= num_critics:
+        raise ValueError(f"subset_size is {subset_size!r}; expected 1 to {num_critics}, the number of critics.")
     device = "cpu" if generator is None else generator.device
     return torch.randperm(num_critics, generator=generator, device=device)[:subset_size]
 

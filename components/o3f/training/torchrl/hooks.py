@@ -13,6 +13,7 @@ from torchrl.trainers.trainers import DefaultOptimizationStepper, OptimizationSt
 
 from o3f.algorithms import Learner
 from o3f.data import RewardRule, end_episode, online_rows, restore_online
+from o3f.modules.arguments import whole_number
 
 
 class LearnerStepper(OptimizationStepper):
@@ -26,6 +27,8 @@ class LearnerStepper(OptimizationStepper):
     """
 
     def __init__(self, learner: Learner) -> None:
+        if not (callable(getattr(learner, "update", None)) and hasattr(learner, "optimisers")):
+            raise TypeError(f"learner must be of make_learner, got {type(learner).__name__}.")
         self.learner = learner
 
     def step(self, trainer: Trainer, sub_batch: TensorDictBase) -> TensorDictBase:
@@ -83,10 +86,12 @@ class OfflineOnlineHook(TrainerHookBase):
         offline_steps: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
-        if updates_per_step < 1 or offline_steps < 0:
-            raise ValueError(
-                f"updates_per_step is {updates_per_step}, offline_steps {offline_steps}; expected at least 1 and 0."
-            )
+        whole_number("updates_per_step", updates_per_step)
+        whole_number("offline_steps", offline_steps, least=0)
+        if not (reward is None or isinstance(reward, RewardRule)):
+            raise TypeError(f"reward must be a RewardRule or None, got {reward!r}.")
+        if not isinstance(buffer, ReplayBuffer):
+            raise TypeError(f"buffer must be a replay buffer, of make_buffer for example, got {buffer!r}.")
         if reward is not None and reward.running_sum:
             raise ValueError(
                 f"{reward} sums the rewards of an episode, and transitions of a batch do not say where theirs begins:"
