@@ -167,7 +167,7 @@ class ActorCriticLoss(BoundLoss):
             tensordict: the batch.
             next_value: V(s') ``[*B]``, by default :meth:`next_state_value`.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         values = self._qvalues(self.qvalue_network, tensordict)
         loss, info = self._td_losses(tensordict, values, next_value)
         return self._reduce(loss, tensordict), info

@@ -83,7 +83,7 @@ class AWACLoss(ActorCriticLoss):
     @torch.no_grad()
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
         """Aggregated value ``[*B]`` of one sampled action in s', by the target critics."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         following = tensordict["next"]
         return self._aggregate(self.target_qvalue_network, following, self._sample(following))
 
@@ -95,7 +95,7 @@ class AWACLoss(ActorCriticLoss):
             tensordict: the batch.
             drawn: the sampled action ã ``[*B, A]``, by default drawn from the policy now.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         drawn = self._sample(tensordict) if drawn is None else drawn
         taken = tensordict[self.tensor_keys.action]
         check_shape("the policy's action", drawn, taken)
@@ -115,7 +115,7 @@ class AWACLoss(ActorCriticLoss):
         Raises:
             ValueError: if the policy's log-probability is not one number per action.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         if advantage is None:
             with set_exploration_type(ExplorationType.RANDOM):
                 policy, drawn = sample_action(self.actor_network, tensordict, self.tensor_keys.action)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
-from tensordict.nn import TensorDictModuleBase
-from torch import Tensor, nn
-from torchrl.objectives import LossModule, ValueEstimators
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.objectives import ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
 from o3f.errors import number
 from o3f.modules.keys import key_list
-from o3f.modules.mlp import reset_
-from o3f.modules.normalisation import fit_normalisers
 from o3f.modules.watched import check_written
+from o3f.objectives.bound_networks import BoundNetworks
 from o3f.objectives.loss_arguments import check_bootstrap, refuse_mappings
 from o3f.objectives.ranges import RANGES, check_ranges
 
@@ -39,14 +35,8 @@ def stack_states(tensordict: TensorDictBase, keys: Iterable[NestedKey]) -> dict[
     return pairs
 
 
-class BoundLoss(LossModule):
-    """A TorchRL loss whose networks are called as they are.
-
-    TorchRL keeps a network ``X`` and its parameters ``X_params`` apart and joins them for every call, which
-    takes longer than a small network's arithmetic. Here they are joined for good: the module ``X`` holds the
-    Parameters of ``X_params`` and, where there is a target, a module ``target_X`` holds ``target_X_params``.
-    Target updaters, ``load_state_dict`` and ``to`` all change those tensors in place.
-    """
+class BoundLoss(BoundNetworks):
+    """The base of all losses: what they read, check, bootstrap from, reduce and report."""
 
     default_value_estimator = ValueEstimators.TD0
     SUPPORTED_VALUE_ESTIMATORS = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
@@ -69,116 +59,6 @@ class BoundLoss(LossModule):
 
     def _check_coefficients(self) -> None:
         check_ranges({name: number(name, self._buffers[name]) for name in sorted(self._schedulable_buffers)})
-
-    def _add_network(
-        self,
-        name: str,
-        network: TensorDictModuleBase,
-        *,
-        target: bool = False,
-        frozen: Iterable[nn.Parameter] = (),
-    ) -> None:
-        """Register a network; those of its Parameters that are in ``frozen`` are constants to this loss."""
-        constants: list[Any] = list(frozen)
-        module: Any = network
-        self.convert_to_functional(module, name, create_target_params=target, compare_against=constants)
-        if not set(constants).isdisjoint(network.parameters()):
-            # The layers it shares stay trainable where they are the other network's: only in this copy are they
-            # constants.
-            self._join(name, deepcopy(network))
-        if target:  # a module of its own, so that calling it never touches the trained one
-            self._join(f"target_{name}", deepcopy(network))
-
-    def _join(self, name: str, module: nn.Module) -> None:
-        """Let ``module`` hold the tensors of ``{name}_params`` and be this loss's ``name``."""
-        params: Any = self._modules[f"{name}_params"]
-        # Not for the time of a call, as TorchRL does, but for good: the module's tensors are those of `params`.
-        params.to_module(module, preserve_module_state=False)
-        for part in module.modules():
-            if isinstance(part, TensorDictParams):
-                part._reset_params()  # to_module leaves the old tensors in its list of parameters
-        object.__setattr__(self, name, module)  # not a child: its parameters are registered already
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Join networks and parameters of a copied or unpickled loss: tensordict has copied them apart."""
-        super().__setstate__(state)
-        self._join_all()
-
-    def _apply(self, fn: Any) -> Any:
-        """Join them after ``to`` as well, which replaces buffers."""
-        result = super()._apply(fn)
-        self._join_all()
-        return result
-
-    def _join_all(self) -> None:
-        for name in self._bound_networks():
-            self._join(name, self.__dict__[name])
-
-    def fit_normalisers(self, rows: TensorDictBase) -> None:
-        """Fit every :class:`~o3f.modules.Normaliser` of all networks and targets to a dataset's rows ``[*B]``.
-
-        Networks have one where they were made with ``normalise=True``; the others stay as they are.
-        """
-        for name in self._bound_networks():
-            fit_normalisers(self.__dict__[name], rows)
-
-    @torch.no_grad()
-    def reset_parameters_recursive(self) -> None:
-        """Begin again: draw all networks anew, put learned coefficients back, and set targets to their networks.
-
-        TorchRL's draws targets on their own, so that a target says something else than its network; here they begin
-        equal, as in a loss that was just made.
-        """
-        for name in self._bound_networks():
-            if not name.startswith("target_"):
-                reset_(self.__dict__[name])
-        for name in self._bound_networks():
-            params, target = self._modules[f"{name}_params"], self._modules.get(f"target_{name}_params")
-            if params is not None and target is not None:
-                held = dict(target.named_buffers())
-                for key, value in params.named_parameters():
-                    held[key].copy_(value)
-
-    def _bound_networks(self) -> list[str]:
-        """The names of the networks, targets among them, that were joined with their parameters."""
-        held = [key for key, part in self._modules.items() if key.endswith("_params") and part is not None]
-        return [name for name in (key.removesuffix("_params") for key in held) if name in self.__dict__]
-
-    @contextmanager
-    def _constant(self, name: str) -> Iterator[Any]:
-        """A network with parameters that are constants: gradients flow through to its inputs alone."""
-        params: Any = self._modules[f"{name}_params"]
-        network: Any = self.__dict__[name]
-        # `data` shares the memory but asks for no gradient; the Parameters are back in their places afterwards.
-        with params.data.to_module(network, preserve_module_state=False):
-            yield network
-
-    @torch.no_grad()
-    def update_targets(self, tau: float, networks: Iterable[str] | None = None) -> None:
-        """Step targets, ``target += tau * (parameter - target)``, as ``SoftUpdate`` does, in one call.
-
-        Args:
-            tau: the share of the way.
-            networks: names of the networks whose targets to step, by default all.
-
-        Raises:
-            ValueError: if ``tau`` is not in [0, 1], or there is no network of a name.
-        """
-        if not (isinstance(tau, int | float) and 0 <= tau <= 1):
-            raise ValueError(f"tau must be a number in [0, 1], got {tau!r}.")
-        sources: list[Tensor] = []
-        targets: list[Tensor] = []
-        for name in self._has_update_associated if networks is None else networks:
-            if f"{name}_params" not in self._modules:
-                raise ValueError(f"There is no network {name!r}, but {', '.join(self._has_update_associated)}.")
-            params, target = self._modules[f"{name}_params"], self._modules.get(f"target_{name}_params")
-            self._has_update_associated[name] = True
-            if params is None or target is None:
-                continue
-            trained, held = dict(params.named_parameters()), dict(target.named_buffers())
-            sources += trained.values()
-            targets += (held[key] for key in trained)
-        torch._foreach_lerp_(targets, sources, tau)  # pyright: ignore[reportPrivateImportUsage]
 
     def _adopt_key(self, name: str, written: Sequence[NestedKey]) -> None:
         """Take over the key a network writes if that is not the default one."""
@@ -233,13 +113,11 @@ class BoundLoss(LossModule):
             ValueError: if one of them has another shape than the value.
         """
         own: Any = self.tensor_keys
-        keys = [("next", key) for key in (own.done, own.terminated)]
-        ends = {key: tensordict.get(key, None) for key in keys}  # TD(0) does without done
-        ends = {
-            key: end for key, end in ends.items() if end is not None or key[1] == own.terminated
-        }  # done alone may lack
-        reward = {("next", own.reward): tensordict.get(("next", own.reward), None)}
-        check_bootstrap({**reward, **ends}, next_value, tensordict)
+        reward, done, terminated = (("next", key) for key in (own.reward, own.done, own.terminated))
+        ends = {key: tensordict.get(key, None) for key in (done, terminated)}
+        if ends[done] is None:  # TD(0) does without
+            ends = {terminated: ends[terminated]}
+        check_bootstrap({reward: tensordict.get(reward, None), **ends}, next_value, tensordict)
         numbers = {key: end for key, end in ends.items() if end is not None and end.dtype is not torch.bool}
         if numbers:
             tensordict = tensordict.copy()
@@ -261,12 +139,11 @@ class BoundLoss(LossModule):
                 mask = found if mask is None else mask & found
         return mask
 
-    def _without_padding(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The batch with zeros for what padded rows hold: from a NaN in one of them every gradient would be NaN.
+    def _prepared(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """The batch as a method of a loss takes it: every one begins here, and coefficients are looked at here, too.
 
-        Leaving such rows out of a loss is too late: their gradient is 0, and layers multiply it with what they read.
-
-        Every method of a loss begins here, so coefficients that were changed in place are looked at here, too.
+        What padded rows hold becomes zero: from a NaN in one of them every gradient would be NaN. To leave such rows
+        out of the loss is too late, for their gradient is 0, and layers multiply it with what they read.
 
         Raises:
             ValueError: if there are no rows: a mean of none is NaN; or a coefficient is out of its range.

@@ -172,7 +172,7 @@ class CQLLoss(SACLoss):
     @torch.no_grad()
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
         """Value ``[*B]`` of the policy's action in s', judged by the target critics."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         if self.backup == "sample":
             return super().next_state_value(tensordict)
         following = tensordict.get("next")
@@ -187,7 +187,7 @@ class CQLLoss(SACLoss):
         The first 2 n are drawn from π(s) and π(s') by turns, the last n uniformly within the bounds of the policy's
         spec, or in [-1, 1] where it has none.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         keys = key_list(self.actor_network.in_keys)
         both = TensorDict(stack_states(tensordict, keys), [2, *tensordict.batch_size])
         drawn = self._sample_some(both)
@@ -223,7 +223,7 @@ class CQLLoss(SACLoss):
         Returns:
             The gap and the values of the batch's actions, ``[*B, m]`` each, with gradients.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         action, log_density = self.propose(tensordict) if proposals is None else proposals
         data = tensordict[self.tensor_keys.action].unsqueeze(-2)
         if action.shape[:-2] != data.shape[:-2] or action.shape[-1:] != data.shape[-1:]:
@@ -279,7 +279,7 @@ class CQLLoss(SACLoss):
             next_value: V(s') ``[*B]``, by default :meth:`next_state_value`.
             evaluated: by default :meth:`evaluate_gap`.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         gap, values = self.evaluate_gap(tensordict) if evaluated is None else evaluated
         td_loss, info = self._td_losses(tensordict, values, next_value)
         loss = td_loss + self.multiplier.detach() * self._excess(gap)
@@ -298,7 +298,7 @@ class CQLLoss(SACLoss):
         Raises:
             ValueError: without ``lagrange``.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         if self.lagrange is None:
             raise ValueError("There is no multiplier to train: build the loss with lagrange='weighted_gap'.")
         if gap is None:

@@ -196,7 +196,7 @@ class IQLLoss(BoundLoss):
     @torch.no_grad()
     def target_qvalue(self, tensordict: TensorDictBase) -> Tensor:
         """Aggregated value ``[*B]`` of the target critics: one evaluation serves two losses."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         network = self.target_qvalue_network
         if self.aggregation != "subset":
             return aggregate_critics(self._qvalues(network, tensordict), self.aggregation)
@@ -206,7 +206,7 @@ class IQLLoss(BoundLoss):
     @torch.no_grad()
     def state_values(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """V(s) and V(s') of a batch, ``[*B]`` each, in one evaluation without gradients."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         pairs = stack_states(tensordict, self.value_network.in_keys)
         value, next_value = self._state_value(pairs)
         return value, next_value
@@ -215,7 +215,7 @@ class IQLLoss(BoundLoss):
         self, tensordict: TensorDictBase, target_q: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Regress V(s) onto the expectile of ``target_q``, ``[*B]``, by default :meth:`target_qvalue`."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         target_q = self.target_qvalue(tensordict) if target_q is None else target_q
         value = self._state_value(tensordict)
         check_shape("target_q", target_q, value)
@@ -232,7 +232,7 @@ class IQLLoss(BoundLoss):
             target_q: q(s, a) ``[*B]``, by default :meth:`target_qvalue`.
             value: V(s) ``[*B]``, by default that of the value network as it is now.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         with torch.no_grad():
             target_q = self.target_qvalue(tensordict) if target_q is None else target_q
             value = self._state_value(tensordict) if value is None else value
@@ -254,7 +254,7 @@ class IQLLoss(BoundLoss):
             tensordict: the batch.
             next_value: V(s') ``[*B]``, by default that of the value network as it is now.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         with torch.no_grad():
             next_value = self._state_value(tensordict["next"]) if next_value is None else next_value
             target = self._target(tensordict, next_value)

@@ -148,7 +148,7 @@ class LAPOLoss(LatentLoss):
     @torch.no_grad()
     def target_action(self, tensordict: TensorDictBase, noise: Tensor | None = None) -> Tensor:
         """The smoothed target action u ``[*B, A]``; ``noise`` is ε ``[*B, Z]``, drawn by default."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         latent = self._latent(self.target_actor_network, tensordict)
         noise = self.noise.normal(latent.shape, like=latent) if noise is None else noise
         check_shape("noise", noise, latent)
@@ -158,7 +158,7 @@ class LAPOLoss(LatentLoss):
     @torch.no_grad()
     def target_qvalue(self, tensordict: TensorDictBase, action: Tensor) -> Tensor:
         """The value q ``[*B]`` of actions ``[*B, A]``, from target critics that are drawn now."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         members = None
         if self.subset_size is not None:
             count = self.target_qvalue_network.num_critics
@@ -168,7 +168,7 @@ class LAPOLoss(LatentLoss):
     @torch.no_grad()
     def advantage(self, tensordict: TensorDictBase) -> Tensor:
         """The advantage A ``[*B]`` of the batch's actions, with the networks as they are now."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         following = tensordict.get("next")
         latent = self._latent(self.target_actor_network, following)
         action = self._decode(self.target_decoder_network, following, latent)
@@ -186,7 +186,7 @@ class LAPOLoss(LatentLoss):
             tensordict: the batch.
             next_value: V(s') ``[*B]``, by default that of the value network (or its target) as it is now.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         with torch.no_grad():
             if next_value is None:
                 network = self.target_value_network if self.delay_value else self.value_network
@@ -204,7 +204,7 @@ class LAPOLoss(LatentLoss):
 
         Shows the batch's rewards to :attr:`value_clamp` first.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         with torch.no_grad():
             action = self.target_action(tensordict) if target_action is None else target_action
             unbounded = self.target_qvalue(tensordict, action)
@@ -225,7 +225,7 @@ class LAPOLoss(LatentLoss):
             advantage: A ``[*B]``, by default :meth:`advantage`.
             noise: standard normal numbers ``[*B, Z]`` that make the latents, drawn by default.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         advantage = self.advantage(tensordict) if advantage is None else advantage
         encoded = self.encoder_network(tensordict.select(*self.encoder_network.in_keys))
         mean, log_variance = (
@@ -250,7 +250,7 @@ class LAPOLoss(LatentLoss):
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Let the latent actor ascend the critics through the target decoder."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         latent = self._latent(self.actor_network, tensordict)
         action = self._decode(self.target_decoder_network, tensordict, latent)
         first = torch.zeros(1, dtype=torch.long, device=action.device)

@@ -128,7 +128,7 @@ class SACLoss(ActorCriticLoss):
 
     def draw(self, tensordict: TensorDictBase) -> Drawn:
         """Return a sampled action ``[*B, A]`` and its log-probability ``[*B]``, both with gradients."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         action, log_prob = rsample_and_log_prob(self._distribution(tensordict))
         if self._num_actions not in (None, action.shape[-1]):
             raise ValueError(
@@ -140,7 +140,7 @@ class SACLoss(ActorCriticLoss):
     @torch.no_grad()
     def next_state_value(self, tensordict: TensorDictBase) -> Tensor:
         """Soft value ``[*B]`` of s': one sampled action, judged by the target critics."""
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         following = tensordict["next"]
         action, log_prob = self.draw(following)
         value = self._aggregate(self.target_qvalue_network, following, action)
@@ -153,7 +153,7 @@ class SACLoss(ActorCriticLoss):
             tensordict: the batch.
             drawn: by default :meth:`draw`.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         action, log_prob = self.draw(tensordict) if drawn is None else drawn
         with self._constant("qvalue_network") as critics:
             value = aggregate_critics(self._qvalues(critics, tensordict, action), self.actor_aggregation)
@@ -170,7 +170,7 @@ class SACLoss(ActorCriticLoss):
             tensordict: the batch.
             log_prob: of sampled actions, ``[*B]``, by default of :meth:`draw`.
         """
-        tensordict = self._without_padding(tensordict)
+        tensordict = self._prepared(tensordict)
         if log_prob is None:
             with torch.no_grad():
                 log_prob = self.draw(tensordict)[1]
