@@ -147,7 +147,5 @@ def _call(name: str) -> Any:
         return make()
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # the call itself
-            raise ConfigError(
-                f"{name} cannot be called without arguments: {error}. It must return an agent."
-            ) from error
+            raise ConfigError(f"{name} must return an agent when called without arguments: {error}.") from error
         raise
