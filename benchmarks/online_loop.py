@@ -8,7 +8,6 @@ from typing import Any
 
 import hydra
 import torch
-from finetune import with_rule
 from omegaconf import DictConfig
 
 from o3f.collection import make_collection
@@ -16,6 +15,7 @@ from o3f.data import make_buffer
 from o3f.runs.counters import Counters
 from o3f.training import build
 from o3f.training.exploration import make_actor
+from recipes.finetune import with_rule
 
 from .data import BATCH, transitions
 from .ours import learner_for, rows_of

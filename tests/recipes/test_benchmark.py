@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import check, ours, products, report
+from benchmarks import check, online_loop, ours, products, report
 from benchmarks.data import DISCOUNT, transitions
 from benchmarks.plain_cql import PlainCQL
 from benchmarks.plain_iql import PlainIQL
@@ -110,6 +110,12 @@ def test_a_worker_measures_what_it_is_asked() -> None:
         assert 0.5 < answer["cpu_ms"] < 1_000
         assert answer["wall_ms"] > 0.5 * answer["cpu_ms"]  # one thread; both clocks are coarse
         assert 100 < answer["peak_mb"] < 2_000
+
+
+def test_the_loop_steps_an_environment_and_updates() -> None:
+    step, update = online_loop.stepper("optimistic", updates=2)
+    assert [step(), step(), update()] == [2, 2, 2]  # updates
+    assert online_loop.stepper("policy", updates=0)[0]() == 1  # a step without any
 
 
 def test_a_missing_package_is_not_installed() -> None:
