@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase
@@ -274,7 +275,7 @@ class OptimisticActor(TensorDictModuleBase):
 
     def _probe(self, private: TensorDictBase, candidates: Tensor) -> None:
         """Score one candidate fewer, once, so that the two differ; what is drawn for that is given back."""
-        fewer = private.set("candidates", candidates[:, :-1])
+        fewer: Any = private.set("candidates", candidates[:, :-1])
         fewer.batch_size = torch.Size()  # scores of another shape are to be seen, not refused as they are written
         if self._asks_critic:
             fewer.set("candidate_values", private.get("candidate_values")[:, :-1])

@@ -27,8 +27,9 @@ def stack_states(tensordict: TensorDictBase, keys: Iterable[NestedKey]) -> dict[
         ValueError: if the two have not the same shape.
     """
     pairs = {}
+    next_state: Any = tensordict["next"]
     for key in keys:
-        now, following = tensordict[key], tensordict["next"][key]
+        now, following = tensordict[key], next_state[key]
         if now.shape != following.shape:
             raise ValueError(f"{key!r} is {list(now.shape)} and in the next state {list(following.shape)}.")
         pairs[key] = torch.stack([now, following])
