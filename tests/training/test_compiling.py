@@ -45,6 +45,7 @@ def settled(*overrides: str, recipe: str = "finetune") -> bool:
         ([LONG, "pretrained=none", "online.steps=100"], False, "100 of them are too few"),
         (["offline.steps=1", "pretrained=none", "online.steps=5_000", "online.updates_per_step=2"], True, ""),
         (["dataset=none", "algorithm=sac", LONG], False, "sac was not measured to gain by it"),
+        (["algorithm=awac", LONG], True, f"there are {WORTHWHILE} of them"),
         (["algorithm=lapo", LONG], False, "lapo was not measured to gain by it"),
         ([LONG, "device=meta"], False, "nothing was measured on device=meta"),
         (["algorithm.compile=false", LONG], False, ""),

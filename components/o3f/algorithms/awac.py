@@ -86,6 +86,7 @@ class AWACLearner(Learner):
     """
 
     config_type = AWACConfig
+    gains_by_compiling = True
     loss: AWACLoss
 
     def __init__(
