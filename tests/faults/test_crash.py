@@ -22,7 +22,8 @@ from o3f.cli.signals import StopSignals
 from o3f.errors import CheckpointError, ResourceError, Stopped
 from o3f.runs import checkpoint
 from o3f.runs.checkpoint import checkpoints, load_latest, save
-from o3f.runs.folder import RunFolder, lock_folder
+from o3f.runs.folder import RunFolder
+from o3f.runs.lock import lock_folder
 from o3f.runs.logger import RunLogger
 from o3f.training import loop
 from o3f.training import offline as pretraining
@@ -274,7 +275,7 @@ def test_f07_a_network_of_another_size_is_left_as_it_was(tmp_path):
 
 HOLD = """
 import json, sys, time
-from o3f.runs.folder import RunFolder, lock_folder
+from o3f.runs.folder import RunFolder
 run = RunFolder.open(json.loads(sys.argv[1]))
 print("locked", flush=True)
 time.sleep(60)

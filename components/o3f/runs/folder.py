@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import socket
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from o3f.errors import CheckpointError, ConfigError, ResourceError, SaveError, check_keys, require
+from o3f.errors import CheckpointError, ConfigError, SaveError, check_keys, require
 from o3f.runs.checkpoint import checkpoints, clear_stage, load_latest, save
-from o3f.runs.files import read_json, read_scores, read_text, refuse_links, write_text
+from o3f.runs.files import read_json, read_scores, write_text
 from o3f.runs.identity import FREE_KEYS, config_difference, leaves, plain, read_settings, run_path
+from o3f.runs.lock import lock_folder
 from o3f.runs.logger import read_csv, readable_size
 from o3f.runs.provenance import provenance
 from o3f.runs.stateful import Stateful
@@ -289,32 +288,3 @@ def given_folders(given: Any) -> list[Path]:
         f"run must be a run folder, or a list of them as in run=[A,B]; found {given!r}.",
     )
     return list(dict.fromkeys(map(Path, folders)))
-
-
-def lock_folder(path: Path, timeout: float) -> FileLock:
-    """Take a folder for this process; the system lets go of it with the process, however that ends.
-
-    Args:
-        path: an existing folder.
-        timeout: seconds to wait for another process; -1 waits for ever.
-
-    Raises:
-        ResourceError: another process has it; the message says which.
-        OSError: the folder cannot be written.
-    """
-    refuse_links(path)
-    lock, owner = FileLock(path / ".lock", thread_local=False), path / ".owner"
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout:
-        who = read_text(owner) if owner.exists() else "unknown"
-        raise ResourceError(f"{path} is in use by process {who}; wait for it, or stop it first.") from None
-    except FileNotFoundError:  # who had it was refused before its first step, and took the folder away: begin there
-        path.mkdir(parents=True, exist_ok=True)
-        return lock_folder(path, timeout)
-    if not Path(lock.lock_file).exists():  # likewise, a moment later: this would be a lock that nobody else meets
-        lock.release()
-        path.mkdir(parents=True, exist_ok=True)
-        return lock_folder(path, timeout)
-    write_text(owner, f"{os.getpid()} on {socket.gethostname()}")
-    return lock
