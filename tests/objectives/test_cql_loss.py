@@ -121,6 +121,15 @@ def test_dual_forms_by_hand(form: Any, mean: float, dual: float) -> None:
             assert loss.lagrange_loss(batch, gap)[0].item() == pytest.approx(-factor * dual)
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (4, 1), (4, 7), (4,)])
+def test_a_gap_of_another_batch_or_of_other_critics_is_not_widened(shape: tuple[int, ...]) -> None:
+    loss, batch = make_loss(lagrange="weighted_gap"), make_batch(4)
+    with pytest.raises(ValueError, match=r"gap has shape .*, expected \[4, 2\]"):
+        loss.lagrange_loss(batch, torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"gap has shape .*, expected \[4, 2\]"):
+        loss.qvalue_loss(batch, evaluated=(torch.zeros(shape), torch.zeros(4, 2)))
+
+
 def test_the_multiplier_is_capped() -> None:
     loss = make_loss(lagrange="weighted_gap")
     with torch.no_grad():

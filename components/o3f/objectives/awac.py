@@ -98,7 +98,7 @@ class AWACLoss(ActorCriticLoss):
         tensordict = self._prepared(tensordict)
         drawn = self._sample(tensordict) if drawn is None else drawn
         taken = tensordict[self.tensor_keys.action]
-        check_shape("the policy's action", drawn, taken)
+        check_shape("the policy's action", drawn, taken.shape)
         action = torch.stack([taken, drawn], -2)
         value, baseline = self._aggregate(self.qvalue_network, tensordict, action).unbind(-1)
         return value - baseline

@@ -231,7 +231,7 @@ class CQLLoss(SACLoss):
                 f"The proposals are {list(action.shape)} and the batch's actions {list(data.squeeze(-2).shape)}:"
                 " expected [*B, K, A] and [*B, A]."
             )
-        check_shape("the proposals' log-density", log_density, action[..., 0])
+        check_shape("the proposals' log-density", log_density, action.shape[:-1])
         values = self._qvalues(self.qvalue_network, tensordict, torch.cat([action, data], -2))
         data_value = values[..., -1, :]
         floor = self._floor(tensordict, log_density) if self.calibrate else None
@@ -250,10 +250,7 @@ class CQLLoss(SACLoss):
                 f"calibrate=True needs the returns of the data, {key!r} [*B, 1]: load_minari, load_file and make_buffer"
                 " give them to rows with return_discount= or return_rule=."
             )
-        if returns.shape != (*tensordict.batch_size, 1):
-            raise ValueError(
-                f"{key!r} has shape {list(returns.shape)}, expected {[*tensordict.batch_size, 1]}: one return a row."
-            )
+        check_shape(repr(key), returns, (*tensordict.batch_size, 1))
         return returns
 
     def _floor(self, tensordict: TensorDictBase, log_density: Tensor) -> Tensor:
@@ -281,6 +278,7 @@ class CQLLoss(SACLoss):
         """
         tensordict = self._prepared(tensordict)
         gap, values = self.evaluate_gap(tensordict) if evaluated is None else evaluated
+        check_shape("gap", gap, values.shape)
         td_loss, info = self._td_losses(tensordict, values, next_value)
         loss = td_loss + self.multiplier.detach() * self._excess(gap)
         info["gap"] = gap.detach()
@@ -304,8 +302,7 @@ class CQLLoss(SACLoss):
         if gap is None:
             with torch.no_grad():
                 gap = self.evaluate_gap(tensordict)[0]
-        if gap.ndim != tensordict.ndim + 1:
-            raise ValueError(f"gap has shape {list(gap.shape)}, expected {[*tensordict.batch_size, 'm']}.")
+        check_shape("gap", gap, (*tensordict.batch_size, self.critic.num_critics))
         loss = -self.multiplier * self._excess(gap.detach())
         return self._reduce(loss, tensordict), {"multiplier": self.multiplier.detach()}
 

@@ -218,7 +218,7 @@ class IQLLoss(BoundLoss):
         tensordict = self._prepared(tensordict)
         target_q = self.target_qvalue(tensordict) if target_q is None else target_q
         value = self._state_value(tensordict)
-        check_shape("target_q", target_q, value)
+        check_shape("target_q", target_q, value.shape)
         loss = self._reduce(expectile_loss(target_q - value, self.expectile), tensordict)
         return loss, {"state_value": value.detach()}
 
@@ -236,7 +236,7 @@ class IQLLoss(BoundLoss):
         with torch.no_grad():
             target_q = self.target_qvalue(tensordict) if target_q is None else target_q
             value = self._state_value(tensordict) if value is None else value
-            check_shape("value", value, target_q)
+            check_shape("value", value, target_q.shape)
             advantage = target_q - value
         policy = distribution(self.actor_network, tensordict)
         log_prob = log_probability(policy, tensordict[self.tensor_keys.action], advantage)

@@ -151,7 +151,7 @@ class LAPOLoss(LatentLoss):
         tensordict = self._prepared(tensordict)
         latent = self._latent(self.target_actor_network, tensordict)
         noise = self.noise.normal(latent.shape, like=latent) if noise is None else noise
-        check_shape("noise", noise, latent)
+        check_shape("noise", noise, latent.shape)
         offset = (self.target_noise * noise).clamp(-self.target_noise_clip, self.target_noise_clip)
         return self._decode(self.target_decoder_network, tensordict, latent + offset)
 
@@ -234,11 +234,11 @@ class LAPOLoss(LatentLoss):
         noise = self.noise.normal(mean.shape, like=mean) if noise is None else noise
         action = self._decode(self.decoder_network, tensordict, mean + (0.5 * log_variance).exp() * noise)
         taken = tensordict[self.tensor_keys.action]
-        check_shape("the decoder's action", action, taken)
+        check_shape("the decoder's action", action, taken.shape)
         error = (action - taken) / self._action_scale()
         reconstruction = error.square().sum(-1)
         divergence = divergence_from_normal(mean, log_variance)
-        check_shape("advantage", advantage, reconstruction)
+        check_shape("advantage", advantage, reconstruction.shape)
         weights = sign_weights(advantage, self.advantage_weight)
         loss = self._reduce(weights * (reconstruction + self.kl_weight * divergence), tensordict)
         info = {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
