@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
 from torch import Tensor
+from torchrl.data import Bounded
 
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.objectives import CQLLoss
 from o3f.objectives.functional import conservative_gap, weighted_gap
+from o3f.objectives.uniform_actions import UniformActions
 from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 
 
@@ -95,6 +98,17 @@ def test_proposals_are_those_of_the_formula() -> None:
         gap, found = loss.evaluate_gap(batch, (action, log_density))
         torch.testing.assert_close(found, data)
         torch.testing.assert_close(gap, conservative_gap(values, log_density, data))
+
+
+def test_uniform_actions_and_their_density_are_those_of_the_bounds() -> None:
+    policy = TensorDictModule(torch.nn.Linear(3, 2), ["observation"], ["action"])
+    policy.spec = Bounded(torch.tensor([-1.0, 2.0]), torch.tensor([3.0, 2.5]), (2,))
+    actions = UniformActions(policy, "action")
+    drawn = actions((1000,), like=torch.zeros(5, 2))
+    torch.testing.assert_close(drawn.amin(0), torch.tensor([-1.0, 2.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.amax(0), torch.tensor([3.0, 2.5]), atol=0.05, rtol=0)
+    assert actions.log_density(2) == pytest.approx(-math.log(4 * 0.5))
+    assert not actions.state_dict()
 
 
 # ----------------------------------------------------------------------------------------- weights and duals

@@ -15,7 +15,6 @@ Q_j(s, a_i) in the sum, for the policy's proposals alone, where G is the return 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -28,7 +27,6 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.distributions.utils import sample_and_log_prob
 
 from o3f.errors import DivergenceError, first_lines
-from o3f.modules.acting import action_bounds, spec_of, warn_of_bounds
 from o3f.modules.arguments import check_switches
 from o3f.modules.keys import key_list
 from o3f.objectives.actor_critic import Critics
@@ -37,6 +35,7 @@ from o3f.objectives.functional import Lagrange, conservative_gap, weighted_gap
 from o3f.objectives.loss_arguments import check_batch_size, check_shape
 from o3f.objectives.ranges import check_ranges, coefficients_in_range
 from o3f.objectives.sac import SACLoss
+from o3f.objectives.uniform_actions import UniformActions
 
 Backup: TypeAlias = Literal["deterministic", "sample"]
 GapReduction: TypeAlias = Literal["mean", "sum"]
@@ -94,8 +93,6 @@ class CQLLoss(SACLoss):
     _schedulable_buffers = frozenset({"conservative_weight", "lagrange_threshold", "target_entropy"})
     conservative_weight: Tensor
     lagrange_threshold: Tensor
-    _low: Tensor
-    _width: Tensor
 
     def __init__(
         self,
@@ -131,8 +128,8 @@ class CQLLoss(SACLoss):
         self.backup: Backup = backup
         self.calibrate = calibrate
         self._in_keys = None  # the returns are read, too
-        self._take_bounds()
         device = self._default_device
+        self.uniform_actions = UniformActions(actor_network, self.tensor_keys.action).to(device)
         for name, value in coefficients.items():
             self.register_coeff_buffer(name, value, device=device)
         if lagrange is not None:
@@ -145,22 +142,6 @@ class CQLLoss(SACLoss):
         super().reset_parameters_recursive()
         if self.lagrange is not None:
             self.log_multiplier.zero_()
-
-    def _take_bounds(self) -> None:
-        """Remember where actions lie, for the uniform proposals."""
-        key = self.tensor_keys.action
-        bounds = action_bounds(spec_of(self.actor_network, None, key), key)
-        if bounds is None:
-            warn_of_bounds(key)
-            bounds = {"low": torch.tensor(-1.0), "high": torch.tensor(1.0)}
-        low, width = bounds["low"], bounds["high"] - bounds["low"]
-        self._log_widths: list[float] = [math.log(each) for each in width.flatten().tolist()]
-        self.register_buffer("_low", low.to(self._default_device), persistent=False)
-        self.register_buffer("_width", width.to(self._default_device), persistent=False)
-
-    def _log_density(self, size: int) -> float:
-        """Logarithm of the density of ``size`` uniform components."""
-        return -sum(self._log_widths) if len(self._log_widths) > 1 else -size * self._log_widths[0]
 
     @property
     def multiplier(self) -> Tensor:
@@ -192,10 +173,10 @@ class CQLLoss(SACLoss):
         both = TensorDict(stack_states(tensordict, keys), [2, *tensordict.batch_size])
         drawn = self._sample_some(both)
         action, log_prob = drawn[0].flatten(0, 1).movedim(0, -2), drawn[1].flatten(0, 1).movedim(0, -1)
-        size, shape = action.shape[-1], (*tensordict.batch_size, self.num_random)
         check_batch_size(tensordict, action[..., 0, :])
-        uniform = self._width * torch.rand(*shape, size, dtype=action.dtype, device=action.device) + self._low
-        density = log_prob.new_full(shape, self._log_density(size))
+        shape = (*tensordict.batch_size, self.num_random)
+        uniform = self.uniform_actions(shape, like=action)
+        density = log_prob.new_full(shape, self.uniform_actions.log_density(action.shape[-1]))
         return torch.cat([action, uniform], -2), torch.cat([log_prob, density], -1)
 
     def _sample_some(self, tensordict: TensorDictBase) -> tuple[Any, Any]:
