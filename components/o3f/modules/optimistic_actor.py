@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -274,7 +275,7 @@ class OptimisticActor(TensorDictModuleBase):
         return foreign and not self._probed and candidates.shape[:-2] == (count,) and count > 1
 
     def _probe(self, private: TensorDictBase, candidates: Tensor) -> None:
-        """Score one candidate fewer, once, so that the two differ; what is drawn for that is given back."""
+        """Score one candidate fewer, once, so that the two differ; nothing is drawn or remembered for that."""
         fewer: Any = private.set("candidates", candidates[:, :-1])
         fewer.batch_size = torch.Size()  # scores of another shape are to be seen, not refused as they are written
         if self._asks_critic:
@@ -282,7 +283,7 @@ class OptimisticActor(TensorDictModuleBase):
         self._probed = True
         try:
             with torch.random.fork_rng([candidates.device] if candidates.is_cuda else []):
-                scores = self.scorer(fewer).get("scores")
+                scores = copy.deepcopy(self.scorer)(fewer).get("scores")  # it may have a generator, or a state
         except Exception:  # it knows one number of candidates only, so nothing is learned from another
             return
         check_scores(candidates[:, :-1], scores)
