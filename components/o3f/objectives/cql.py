@@ -29,8 +29,8 @@ from torchrl.modules.distributions.utils import sample_and_log_prob
 from o3f.errors import DivergenceError, first_lines
 from o3f.modules.arguments import check_switches
 from o3f.modules.keys import key_list
-from o3f.objectives.actor_critic import Critics
 from o3f.objectives.base import stack_states
+from o3f.objectives.critics import Critics
 from o3f.objectives.functional import Lagrange, conservative_gap, weighted_gap
 from o3f.objectives.loss_arguments import check_batch_size, check_shape
 from o3f.objectives.ranges import check_ranges, coefficients_in_range

@@ -28,10 +28,9 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, dispatch
 from torch import Tensor
 
-from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.arguments import check_switches
 from o3f.modules.noise_source import NoiseSource
-from o3f.objectives.critics import critic_ensemble
+from o3f.objectives.critics import Critics, critic_ensemble
 from o3f.objectives.functional import divergence_from_normal, draw_members, mix_extremes, sign_weights
 from o3f.objectives.latent import LatentLoss
 from o3f.objectives.loss_arguments import Reduction, check_form, check_shape
@@ -102,7 +101,7 @@ class LAPOLoss(LatentLoss):
         actor_network: TensorDictModule,
         encoder_network: TensorDictModule,
         decoder_network: TensorDictModule,
-        qvalue_network: EnsembleQValue | GenericEnsemble | TensorDictModule | Sequence[TensorDictModule],
+        qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
         value_network: TensorDictModule,
         *,
         num_qvalue_nets: int | None = None,

@@ -23,7 +23,8 @@ from torchrl.data import Composite, TensorSpec
 from torchrl.modules.distributions.utils import rsample_and_log_prob
 
 from o3f.modules.arguments import check_switches
-from o3f.objectives.actor_critic import ActorCriticLoss, Critics
+from o3f.objectives.actor_critic import ActorCriticLoss
+from o3f.objectives.critics import Critics
 from o3f.objectives.functional import aggregate_critics
 from o3f.objectives.loss_arguments import check_shape
 from o3f.objectives.ranges import coefficients_in_range
