@@ -38,7 +38,7 @@ from o3f.envs.wrappers import Env
 from o3f.evaluation.episodes import normalised_score
 from o3f.runs.identity import plain
 from o3f.training import build
-from o3f.training.checks import check_task
+from o3f.training.task_checks import check_task
 
 
 @recipe("collect")

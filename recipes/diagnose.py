@@ -27,7 +27,7 @@ from o3f.evaluation.diagnosis.report import advice, figures_of, root_mean_square
 from o3f.runs.files import write_text
 from o3f.runs.folder import given_folders
 from o3f.training import build
-from o3f.training.checks import SEEDS
+from o3f.training.task_checks import SEEDS
 
 
 @recipe("diagnose")

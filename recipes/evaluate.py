@@ -25,8 +25,8 @@ from o3f.runs.checkpoint import FOLDERS, load_metadata
 from o3f.runs.files import write_text
 from o3f.runs.folder import given_folders
 from o3f.training import build
-from o3f.training.checks import SEEDS
 from o3f.training.reporting import summarise
+from o3f.training.task_checks import SEEDS
 
 FIGURES = ("return", "score", "success", "length")
 

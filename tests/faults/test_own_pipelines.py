@@ -11,8 +11,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from tensordict import NestedKey, TensorDict
-from tensordict.nn import TensorDictModule
+from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor
 from torchrl.objectives import SoftUpdate
 
@@ -217,6 +217,26 @@ def test_f94_a_transposed_score_is_seen_where_its_shape_says_nothing() -> None:
     assert torch.equal(first["action"], second["action"])  # the one look drew nothing
     best = first["scores"].argmax(-1)
     assert torch.equal(first["action"], first["candidates"][torch.arange(4), best])
+
+
+class NoisyScore(TensorDictModuleBase):
+    """A scorer of one's own with a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_keys, self.out_keys = ["candidate_values"], ["scores"]
+        self.noise = NoiseSource(torch.Generator().manual_seed(0))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        values = tensordict["candidate_values"].mean(-1)
+        return tensordict.set("scores", values + self.noise.normal(values.shape, like=values))
+
+
+def test_f94_the_one_look_draws_nothing_from_a_scorers_own_generator() -> None:
+    actor, expected = actor_with(scorer=NoisyScore()), torch.Generator().manual_seed(0)
+    actor(TensorDict({"observation": torch.zeros(4, 3)}, [4]))
+    torch.randn(4, 4, generator=expected)
+    assert torch.equal(actor.scorer.noise.generator.get_state(), expected.get_state())
 
 
 def test_f94_parts_that_do_not_read_or_write_candidates_are_refused() -> None:

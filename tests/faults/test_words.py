@@ -23,7 +23,8 @@ from o3f.runs.files import read_json
 from o3f.runs.folder import given_folders
 from o3f.runs.identity import run_path
 from o3f.training import build
-from o3f.training.checks import check_collector, check_task
+from o3f.training.checks import check_collector
+from o3f.training.task_checks import check_task
 from recipes import evaluate
 from tests.support import recipe_runs
 from tests.support.recipe_runs import TINY

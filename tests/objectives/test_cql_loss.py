@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
 from torch import Tensor
+from torchrl.data import Bounded
 
 from o3f.modules import EnsembleQValue, tanh_gaussian_policy
 from o3f.objectives import CQLLoss
 from o3f.objectives.functional import conservative_gap, weighted_gap
+from o3f.objectives.uniform_actions import UniformActions
 from tests.support.iql_cases import ACTION_DIM, OBSERVATION_DIM, double_precision, make_batch
 
 
@@ -97,6 +100,17 @@ def test_proposals_are_those_of_the_formula() -> None:
         torch.testing.assert_close(gap, conservative_gap(values, log_density, data))
 
 
+def test_uniform_actions_and_their_density_are_those_of_the_bounds() -> None:
+    policy = TensorDictModule(torch.nn.Linear(3, 2), ["observation"], ["action"])
+    policy.spec = Bounded(torch.tensor([-1.0, 2.0]), torch.tensor([3.0, 2.5]), (2,))
+    actions = UniformActions(policy, "action")
+    drawn = actions((1000,), like=torch.zeros(5, 2))
+    torch.testing.assert_close(drawn.amin(0), torch.tensor([-1.0, 2.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.amax(0), torch.tensor([3.0, 2.5]), atol=0.05, rtol=0)
+    assert actions.log_density(2) == pytest.approx(-math.log(4 * 0.5))
+    assert not actions.state_dict()
+
+
 # ----------------------------------------------------------------------------------------- weights and duals
 
 
@@ -119,6 +133,15 @@ def test_dual_forms_by_hand(form: Any, mean: float, dual: float) -> None:
         assert found.item() == pytest.approx(factor * dual)
         if form is not None:
             assert loss.lagrange_loss(batch, gap)[0].item() == pytest.approx(-factor * dual)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (4, 1), (4, 7), (4,)])
+def test_a_gap_of_another_batch_or_of_other_critics_is_not_widened(shape: tuple[int, ...]) -> None:
+    loss, batch = make_loss(lagrange="weighted_gap"), make_batch(4)
+    with pytest.raises(ValueError, match=r"gap has shape .*, expected \[4, 2\]"):
+        loss.lagrange_loss(batch, torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"gap has shape .*, expected \[4, 2\]"):
+        loss.qvalue_loss(batch, evaluated=(torch.zeros(shape), torch.zeros(4, 2)))
 
 
 def test_the_multiplier_is_capped() -> None:

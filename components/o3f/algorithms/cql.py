@@ -14,7 +14,7 @@ from torch import Tensor
 from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.learner import critic_metrics
-from o3f.algorithms.sac import SoftLearner, soft_networks
+from o3f.algorithms.soft import SoftLearner, soft_networks
 from o3f.modules.mlp import Init
 from o3f.objectives import CQLLoss
 from o3f.objectives.cql import Backup, GapReduction
@@ -165,11 +165,6 @@ class CQLLearner(SoftLearner):
         if self.config.lagrange is None:
             del named["lagrange_threshold"]
         return named
-
-    @property
-    def entropy_weight(self) -> float | None:
-        """The temperature, where the critics' targets count the policy's entropy."""
-        return self.loss.alpha.item() if self.config.entropy_backup else None
 
     def _step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
         drawn = self.loss.draw(batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from o3f.algorithms.agent import Agent, fill_missing, make_critics
-from o3f.algorithms.compiled_step import Step
+from o3f.algorithms.agent import Agent, fill_missing
 from o3f.algorithms.guarded_adam import GuardedAdam, minimise
-from o3f.algorithms.learner import Learner, batch_list, critic_metrics
+from o3f.algorithms.learner import critic_metrics
+from o3f.algorithms.soft import SoftLearner, soft_networks
 from o3f.errors import ConfigError, require
-from o3f.modules import EnsembleQValue, tanh_gaussian_policy
+from o3f.modules import EnsembleQValue
 from o3f.modules.mlp import Init
 from o3f.objectives import SACLoss
 from o3f.objectives.functional import Aggregation
@@ -73,53 +72,6 @@ class SACConfig:
     def __post_init__(self) -> None:
         """Check the numbers' ranges."""
         check_ranges(vars(self))
-
-
-def soft_networks(observation_dim: int, action_dim: int, config: Any, device: torch.device | str | None) -> Agent:
-    """Build the policy and the critics that SAC and CQL share, so that one can start from the other.
-
-    Args:
-        observation_dim: O.
-        action_dim: A.
-        config: a :class:`SACConfig` or a :class:`~o3f.algorithms.CQLConfig`.
-        device: of both.
-    """
-    sizes, init = tuple(config.hidden_sizes), config.init
-    policy = tanh_gaussian_policy(
-        observation_dim,
-        action_dim,
-        sizes,
-        init=init,
-        layer_norm=config.actor_layer_norm,
-        normalise=config.normalise,
-        device=device,
-    )
-    critic = make_critics(observation_dim, action_dim, config, device)
-    return Agent(policy, critic)
-
-
-class SoftLearner(Learner):
-    """What soft actor-critic and CQL share: of several batches all but the last serve the critics and their targets."""
-
-    _take_step: Step
-    _take_critic_step: Step
-
-    @abstractmethod
-    def _critic_step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]: ...
-
-    def update(self, batches: Sequence[TensorDictBase], *, report: bool = True) -> dict[str, Tensor]:
-        """Take one step of the critics per batch ``[B]``, of the rest on the last; return its metrics, 0-d."""
-        metrics: dict[str, Tensor] = {}
-        for index, batch in enumerate(batch_list(batches)):
-            step = self._take_step if index == len(batches) - 1 else self._take_critic_step
-            metrics = step(batch, None if self.next_value is None else self.next_value(batch))
-            self.updates += 1
-        return metrics if report else {}
-
-    def _critics_alone(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
-        metrics = self._critic_step(batch, next_value)
-        self.loss.update_targets(self.config.tau)
-        return metrics
 
 
 class SACLearner(SoftLearner):
@@ -178,11 +130,6 @@ class SACLearner(SoftLearner):
         }
         self._take_step = self._make_step(self._step)
         self._take_critic_step = self._make_step(self._critics_alone)
-
-    @property
-    def entropy_weight(self) -> float | None:
-        """The temperature, where the critics' targets count the policy's entropy."""
-        return self.loss.alpha.item() if self.config.entropy_backup else None
 
     def _step(self, batch: TensorDictBase, next_value: Tensor | None) -> dict[str, Tensor]:
         metrics = self._critic_step(batch, next_value) | self._policy_step(batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from o3f.data.actions import check_action_space, to_agent_actions, to_env_actions
 from o3f.data.array_files import FORMATS, FileDataset, open_file
 from o3f.data.balancing import BalancedSampler, DensityRatio
-from o3f.data.buffers import buffer_over, end_episode, make_buffer, online_rows, restore_online, store_returns
+from o3f.data.buffers import buffer_over, make_buffer
 from o3f.data.checks import check_dataset, check_environment
 from o3f.data.info import DatasetInfo
 from o3f.data.loading import dataset_info, load_file, load_minari
@@ -13,6 +13,7 @@ from o3f.data.mazes import check_maze
 from o3f.data.minari_store import is_local, open_dataset
 from o3f.data.mixing import OfflineOnlineSampler, OnlineWriter
 from o3f.data.observations import ObservationLayout, observation_layout
+from o3f.data.online import end_episode, online_rows, restore_online, store_returns
 from o3f.data.reading import dataset_hash, read_minari
 from o3f.data.report import DatasetReport
 from o3f.data.returns import ReturnRule, discounted_returns

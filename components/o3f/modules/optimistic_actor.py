@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchrl.data import TensorSpec
 
 from o3f.modules.acting import action_bounds, base_action, evaluating, exploring, settle_bounds, spec_of
+from o3f.modules.actor_parts import check_parts, refuse_both
 from o3f.modules.arguments import check_module, check_switches, whole_number
 from o3f.modules.ascent import CandidateAscent
 from o3f.modules.calls import candidate_values
@@ -19,8 +21,6 @@ from o3f.modules.candidates import GaussianCandidates
 from o3f.modules.keys import key_list
 from o3f.modules.scorers import UpperConfidenceBound
 from o3f.modules.selectors import Argmax, check_scores
-
-_OWN = ("candidates", "candidate_values", "scores")
 
 
 class OptimisticActor(TensorDictModuleBase):
@@ -115,8 +115,8 @@ class OptimisticActor(TensorDictModuleBase):
         action_key: NestedKey = "action",
     ) -> None:
         super().__init__()
-        _refuse_both("sampler", sampler, num_candidates=num_candidates, sigma=sigma, generator=generator)
-        _refuse_both("scorer", scorer, omega=omega)
+        refuse_both("sampler", sampler, num_candidates=num_candidates, sigma=sigma, generator=generator)
+        refuse_both("scorer", scorer, omega=omega)
         check_module("policy", policy)
         check_module("critic", critic)
         for name, part in {"sampler": sampler, "scorer": scorer, "selector": selector}.items():
@@ -147,7 +147,8 @@ class OptimisticActor(TensorDictModuleBase):
         self.optimistic_eval = optimistic_eval
         self.chunk_size = whole_number("chunk_size", chunk_size)
         self._clip_to_spec()
-        self._check_chain()
+        choosing = {"sampler": sampler, "scorer": self.scorer, "selector": self.selector}
+        check_parts({"policy": policy, "critic": critic, **choosing}, self.action_key)
         self._set_keys()
         self._probed = False
 
@@ -158,33 +159,6 @@ class OptimisticActor(TensorDictModuleBase):
         for name in ("low", "high"):
             bound = None if bounds is None else bounds[name].clone()
             self.register_buffer(f"_{name}", bound, persistent=False)
-
-    def _check_chain(self) -> None:
-        links = {
-            "policy": self.action_key,
-            "sampler": "candidates",
-            "scorer": "scores",
-            "selector": self.action_key,
-        }
-        for part, key in links.items():
-            out_keys = getattr(self, part).out_keys
-            if key not in out_keys:
-                raise ValueError(f"The {part} must write {key!r}, but its out_keys are {out_keys}.")
-        for part, needed in {"scorer": ("candidates", "candidate_values"), "selector": ("candidates",)}.items():
-            in_keys = getattr(self, part).in_keys
-            if not set(needed) & set(in_keys):
-                raise ValueError(
-                    f"The {part} must read {' or '.join(map(repr, needed))}, but its in_keys are {in_keys}."
-                )
-        if self.action_key not in self.critic.in_keys:
-            raise ValueError(f"The critic must read {self.action_key!r}, but its in_keys are {self.critic.in_keys}.")
-        for part in ("policy", "critic"):
-            # What the environment says under these names would be overwritten by what the actor says of candidates.
-            if taken := [key for key in key_list(getattr(self, part).in_keys) if key in _OWN]:
-                raise ValueError(
-                    f"The {part} reads {taken[0]!r}, a name that the actor gives to what it says of candidates:"
-                    f" {_OWN}. Rename the environment's entry: torchrl.envs.RenameTransform."
-                )
 
     def _set_keys(self) -> None:
         self._asks_critic = "candidate_values" in self.scorer.in_keys
@@ -274,7 +248,7 @@ class OptimisticActor(TensorDictModuleBase):
         return foreign and not self._probed and candidates.shape[:-2] == (count,) and count > 1
 
     def _probe(self, private: TensorDictBase, candidates: Tensor) -> None:
-        """Score one candidate fewer, once, so that the two differ; what is drawn for that is given back."""
+        """Score one candidate fewer, once, so that the two differ; nothing is drawn or remembered for that."""
         fewer: Any = private.set("candidates", candidates[:, :-1])
         fewer.batch_size = torch.Size()  # scores of another shape are to be seen, not refused as they are written
         if self._asks_critic:
@@ -282,16 +256,10 @@ class OptimisticActor(TensorDictModuleBase):
         self._probed = True
         try:
             with torch.random.fork_rng([candidates.device] if candidates.is_cuda else []):
-                scores = self.scorer(fewer).get("scores")
+                scores = copy.deepcopy(self.scorer)(fewer).get("scores")  # it may have a generator, or a state
         except Exception:  # it knows one number of candidates only, so nothing is learned from another
             return
         check_scores(candidates[:, :-1], scores)
 
     def _score_copy(self, states: TensorDictBase, candidates: Tensor) -> TensorDictBase:
         return self._score(states.copy(), candidates)
-
-
-def _refuse_both(part: str, given: object, **arguments: object) -> None:
-    for name, value in arguments.items():
-        if given is not None and value is not None:
-            raise ValueError(f"Give either {part}= or {name}=, not both: {name} belongs to the default {part}.")

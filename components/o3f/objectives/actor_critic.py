@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
@@ -13,17 +13,14 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
-from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.arguments import check_switches
 from o3f.modules.calls import critic_values, distribution, replace_entry
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss
-from o3f.objectives.critics import critic_ensemble
+from o3f.objectives.critics import Critics, critic_ensemble
 from o3f.objectives.functional import Aggregation, aggregate_critics, draw_members
 from o3f.objectives.loss_arguments import Distance, Reduction, check_form, check_policy
 from o3f.objectives.torchrl_arguments import take_torchrl_arguments
-
-Critics: TypeAlias = EnsembleQValue | GenericEnsemble
 
 
 class ActorCriticLoss(BoundLoss):

@@ -19,7 +19,8 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from o3f.modules.calls import sample_action
-from o3f.objectives.actor_critic import ActorCriticLoss, Critics
+from o3f.objectives.actor_critic import ActorCriticLoss
+from o3f.objectives.critics import Critics
 from o3f.objectives.functional import Weighting, awac_weights
 from o3f.objectives.loss_arguments import check_shape, log_probability
 from o3f.objectives.ranges import coefficients_in_range
@@ -98,7 +99,7 @@ class AWACLoss(ActorCriticLoss):
         tensordict = self._prepared(tensordict)
         drawn = self._sample(tensordict) if drawn is None else drawn
         taken = tensordict[self.tensor_keys.action]
-        check_shape("the policy's action", drawn, taken)
+        check_shape("the policy's action", drawn, taken.shape)
         action = torch.stack([taken, drawn], -2)
         value, baseline = self._aggregate(self.qvalue_network, tensordict, action).unbind(-1)
         return value - baseline

@@ -15,7 +15,6 @@ Q_j(s, a_i) in the sum, for the policy's proposals alone, where G is the return 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -28,15 +27,15 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.distributions.utils import sample_and_log_prob
 
 from o3f.errors import DivergenceError, first_lines
-from o3f.modules.acting import action_bounds, spec_of, warn_of_bounds
 from o3f.modules.arguments import check_switches
 from o3f.modules.keys import key_list
-from o3f.objectives.actor_critic import Critics
 from o3f.objectives.base import stack_states
+from o3f.objectives.critics import Critics
 from o3f.objectives.functional import Lagrange, conservative_gap, weighted_gap
 from o3f.objectives.loss_arguments import check_batch_size, check_shape
 from o3f.objectives.ranges import check_ranges, coefficients_in_range
 from o3f.objectives.sac import SACLoss
+from o3f.objectives.uniform_actions import UniformActions
 
 Backup: TypeAlias = Literal["deterministic", "sample"]
 GapReduction: TypeAlias = Literal["mean", "sum"]
@@ -94,8 +93,6 @@ class CQLLoss(SACLoss):
     _schedulable_buffers = frozenset({"conservative_weight", "lagrange_threshold", "target_entropy"})
     conservative_weight: Tensor
     lagrange_threshold: Tensor
-    _low: Tensor
-    _width: Tensor
 
     def __init__(
         self,
@@ -131,8 +128,8 @@ class CQLLoss(SACLoss):
         self.backup: Backup = backup
         self.calibrate = calibrate
         self._in_keys = None  # the returns are read, too
-        self._take_bounds()
         device = self._default_device
+        self.uniform_actions = UniformActions(actor_network, self.tensor_keys.action).to(device)
         for name, value in coefficients.items():
             self.register_coeff_buffer(name, value, device=device)
         if lagrange is not None:
@@ -145,22 +142,6 @@ class CQLLoss(SACLoss):
         super().reset_parameters_recursive()
         if self.lagrange is not None:
             self.log_multiplier.zero_()
-
-    def _take_bounds(self) -> None:
-        """Remember where actions lie, for the uniform proposals."""
-        key = self.tensor_keys.action
-        bounds = action_bounds(spec_of(self.actor_network, None, key), key)
-        if bounds is None:
-            warn_of_bounds(key)
-            bounds = {"low": torch.tensor(-1.0), "high": torch.tensor(1.0)}
-        low, width = bounds["low"], bounds["high"] - bounds["low"]
-        self._log_widths: list[float] = [math.log(each) for each in width.flatten().tolist()]
-        self.register_buffer("_low", low.to(self._default_device), persistent=False)
-        self.register_buffer("_width", width.to(self._default_device), persistent=False)
-
-    def _log_density(self, size: int) -> float:
-        """Logarithm of the density of ``size`` uniform components."""
-        return -sum(self._log_widths) if len(self._log_widths) > 1 else -size * self._log_widths[0]
 
     @property
     def multiplier(self) -> Tensor:
@@ -192,10 +173,10 @@ class CQLLoss(SACLoss):
         both = TensorDict(stack_states(tensordict, keys), [2, *tensordict.batch_size])
         drawn = self._sample_some(both)
         action, log_prob = drawn[0].flatten(0, 1).movedim(0, -2), drawn[1].flatten(0, 1).movedim(0, -1)
-        size, shape = action.shape[-1], (*tensordict.batch_size, self.num_random)
         check_batch_size(tensordict, action[..., 0, :])
-        uniform = self._width * torch.rand(*shape, size, dtype=action.dtype, device=action.device) + self._low
-        density = log_prob.new_full(shape, self._log_density(size))
+        shape = (*tensordict.batch_size, self.num_random)
+        uniform = self.uniform_actions(shape, like=action)
+        density = log_prob.new_full(shape, self.uniform_actions.log_density(action.shape[-1]))
         return torch.cat([action, uniform], -2), torch.cat([log_prob, density], -1)
 
     def _sample_some(self, tensordict: TensorDictBase) -> tuple[Any, Any]:
@@ -231,7 +212,7 @@ class CQLLoss(SACLoss):
                 f"The proposals are {list(action.shape)} and the batch's actions {list(data.squeeze(-2).shape)}:"
                 " expected [*B, K, A] and [*B, A]."
             )
-        check_shape("the proposals' log-density", log_density, action[..., 0])
+        check_shape("the proposals' log-density", log_density, action.shape[:-1])
         values = self._qvalues(self.qvalue_network, tensordict, torch.cat([action, data], -2))
         data_value = values[..., -1, :]
         floor = self._floor(tensordict, log_density) if self.calibrate else None
@@ -250,10 +231,7 @@ class CQLLoss(SACLoss):
                 f"calibrate=True needs the returns of the data, {key!r} [*B, 1]: load_minari, load_file and make_buffer"
                 " give them to rows with return_discount= or return_rule=."
             )
-        if returns.shape != (*tensordict.batch_size, 1):
-            raise ValueError(
-                f"{key!r} has shape {list(returns.shape)}, expected {[*tensordict.batch_size, 1]}: one return a row."
-            )
+        check_shape(repr(key), returns, (*tensordict.batch_size, 1))
         return returns
 
     def _floor(self, tensordict: TensorDictBase, log_density: Tensor) -> Tensor:
@@ -281,6 +259,7 @@ class CQLLoss(SACLoss):
         """
         tensordict = self._prepared(tensordict)
         gap, values = self.evaluate_gap(tensordict) if evaluated is None else evaluated
+        check_shape("gap", gap, values.shape)
         td_loss, info = self._td_losses(tensordict, values, next_value)
         loss = td_loss + self.multiplier.detach() * self._excess(gap)
         info["gap"] = gap.detach()
@@ -304,8 +283,7 @@ class CQLLoss(SACLoss):
         if gap is None:
             with torch.no_grad():
                 gap = self.evaluate_gap(tensordict)[0]
-        if gap.ndim != tensordict.ndim + 1:
-            raise ValueError(f"gap has shape {list(gap.shape)}, expected {[*tensordict.batch_size, 'm']}.")
+        check_shape("gap", gap, (*tensordict.batch_size, self.critic.num_critics))
         loss = -self.multiplier * self._excess(gap.detach())
         return self._reduce(loss, tensordict), {"multiplier": self.multiplier.detach()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import TypeAlias
 
 import torch
 from tensordict.nn import TensorDictModule
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.arguments import check_module, whole_number
 
+#: What a loss trains as its critics: one module that writes the values of all of them.
+Critics: TypeAlias = EnsembleQValue | GenericEnsemble
+
 
 def critic_ensemble(
-    qvalue_network: EnsembleQValue | GenericEnsemble | TensorDictModule | Sequence[TensorDictModule],
+    qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
     num_qvalue_nets: int | None = None,
     others: Sequence[nn.Module] = (),
-) -> EnsembleQValue | GenericEnsemble:
+) -> Critics:
     """Return ``qvalue_network`` as one module that writes the values of all critics, ``[*B, m]``.
 
     An ensemble is returned as it is, so the caller and the loss share its Parameters. A list is stacked into
@@ -36,12 +40,12 @@ def critic_ensemble(
     """
     for critic in qvalue_network if isinstance(qvalue_network, Sequence) else [qvalue_network]:
         check_module("critic", critic)
-    if not isinstance(qvalue_network, EnsembleQValue | GenericEnsemble):
+    if not isinstance(qvalue_network, Critics):
         _check_unshared(qvalue_network, others)
     if isinstance(qvalue_network, Sequence):
         _check_number(len(qvalue_network), num_qvalue_nets, "list of critics")
         return EnsembleQValue.from_modules(qvalue_network)
-    if isinstance(qvalue_network, EnsembleQValue | GenericEnsemble):
+    if isinstance(qvalue_network, Critics):
         _check_number(qvalue_network.num_critics, num_qvalue_nets, "ensemble")
         return qvalue_network
     count = whole_number("num_qvalue_nets", 2 if num_qvalue_nets is None else num_qvalue_nets)

@@ -21,12 +21,11 @@ from torch import Tensor
 from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
-from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.arguments import check_module, check_switches
 from o3f.modules.calls import Entries, critic_values, distribution, output
 from o3f.modules.noise_source import NoiseSource
 from o3f.objectives.base import BoundLoss, stack_states
-from o3f.objectives.critics import critic_ensemble
+from o3f.objectives.critics import Critics, critic_ensemble
 from o3f.objectives.functional import (
     Aggregation,
     advantage_weights,
@@ -120,9 +119,9 @@ class IQLLoss(BoundLoss):
     actor_network: ProbabilisticTensorDictSequential
     actor_network_params: TensorDictParams
     target_actor_network_params: TensorDictParams
-    qvalue_network: EnsembleQValue | GenericEnsemble
+    qvalue_network: Critics
     qvalue_network_params: TensorDictParams
-    target_qvalue_network: EnsembleQValue | GenericEnsemble
+    target_qvalue_network: Critics
     target_qvalue_network_params: TensorDictParams
     value_network: TensorDictModule
     value_network_params: TensorDictParams
@@ -133,7 +132,7 @@ class IQLLoss(BoundLoss):
     def __init__(
         self,
         actor_network: ProbabilisticTensorDictSequential,
-        qvalue_network: EnsembleQValue | GenericEnsemble | TensorDictModule | Sequence[TensorDictModule],
+        qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
         value_network: TensorDictModule,
         *,
         num_qvalue_nets: int | None = None,
@@ -176,7 +175,7 @@ class IQLLoss(BoundLoss):
         self.make_value_estimator()
 
     @property
-    def critic(self) -> EnsembleQValue | GenericEnsemble:
+    def critic(self) -> Critics:
         """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
         return self.qvalue_network
 
@@ -188,9 +187,7 @@ class IQLLoss(BoundLoss):
     def _state_value(self, tensordict: Entries) -> Tensor:
         return state_value(output(self.value_network, tensordict, self.tensor_keys.value))
 
-    def _qvalues(
-        self, network: EnsembleQValue | GenericEnsemble, tensordict: TensorDictBase, members: Tensor | None = None
-    ) -> Tensor:
+    def _qvalues(self, network: Critics, tensordict: TensorDictBase, members: Tensor | None = None) -> Tensor:
         return critic_values(network, tensordict, self.tensor_keys.state_action_value, members)
 
     @torch.no_grad()
@@ -218,7 +215,7 @@ class IQLLoss(BoundLoss):
         tensordict = self._prepared(tensordict)
         target_q = self.target_qvalue(tensordict) if target_q is None else target_q
         value = self._state_value(tensordict)
-        check_shape("target_q", target_q, value)
+        check_shape("target_q", target_q, value.shape)
         loss = self._reduce(expectile_loss(target_q - value, self.expectile), tensordict)
         return loss, {"state_value": value.detach()}
 
@@ -236,7 +233,7 @@ class IQLLoss(BoundLoss):
         with torch.no_grad():
             target_q = self.target_qvalue(tensordict) if target_q is None else target_q
             value = self._state_value(tensordict) if value is None else value
-            check_shape("value", value, target_q)
+            check_shape("value", value, target_q.shape)
             advantage = target_q - value
         policy = distribution(self.actor_network, tensordict)
         log_prob = log_probability(policy, tensordict[self.tensor_keys.action], advantage)

@@ -28,10 +28,9 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, dispatch
 from torch import Tensor
 
-from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.arguments import check_switches
 from o3f.modules.noise_source import NoiseSource
-from o3f.objectives.critics import critic_ensemble
+from o3f.objectives.critics import Critics, critic_ensemble
 from o3f.objectives.functional import divergence_from_normal, draw_members, mix_extremes, sign_weights
 from o3f.objectives.latent import LatentLoss
 from o3f.objectives.loss_arguments import Reduction, check_form, check_shape
@@ -102,7 +101,7 @@ class LAPOLoss(LatentLoss):
         actor_network: TensorDictModule,
         encoder_network: TensorDictModule,
         decoder_network: TensorDictModule,
-        qvalue_network: EnsembleQValue | GenericEnsemble | TensorDictModule | Sequence[TensorDictModule],
+        qvalue_network: Critics | TensorDictModule | Sequence[TensorDictModule],
         value_network: TensorDictModule,
         *,
         num_qvalue_nets: int | None = None,
@@ -151,7 +150,7 @@ class LAPOLoss(LatentLoss):
         tensordict = self._prepared(tensordict)
         latent = self._latent(self.target_actor_network, tensordict)
         noise = self.noise.normal(latent.shape, like=latent) if noise is None else noise
-        check_shape("noise", noise, latent)
+        check_shape("noise", noise, latent.shape)
         offset = (self.target_noise * noise).clamp(-self.target_noise_clip, self.target_noise_clip)
         return self._decode(self.target_decoder_network, tensordict, latent + offset)
 
@@ -234,11 +233,11 @@ class LAPOLoss(LatentLoss):
         noise = self.noise.normal(mean.shape, like=mean) if noise is None else noise
         action = self._decode(self.decoder_network, tensordict, mean + (0.5 * log_variance).exp() * noise)
         taken = tensordict[self.tensor_keys.action]
-        check_shape("the decoder's action", action, taken)
+        check_shape("the decoder's action", action, taken.shape)
         error = (action - taken) / self._action_scale()
         reconstruction = error.square().sum(-1)
         divergence = divergence_from_normal(mean, log_variance)
-        check_shape("advantage", advantage, reconstruction)
+        check_shape("advantage", advantage, reconstruction.shape)
         weights = sign_weights(advantage, self.advantage_weight)
         loss = self._reduce(weights * (reconstruction + self.kl_weight * divergence), tensordict)
         info = {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()}

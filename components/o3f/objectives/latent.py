@@ -9,9 +9,9 @@ from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
-from o3f.modules import EnsembleQValue, GenericEnsemble
 from o3f.modules.calls import critic_values, output, replace_entry
 from o3f.objectives.base import BoundLoss
+from o3f.objectives.critics import Critics
 from o3f.objectives.loss_arguments import state_value
 
 
@@ -57,9 +57,9 @@ class LatentLoss(BoundLoss):
     decoder_network_params: TensorDictParams
     target_decoder_network: TensorDictModule
     target_decoder_network_params: TensorDictParams
-    qvalue_network: EnsembleQValue | GenericEnsemble
+    qvalue_network: Critics
     qvalue_network_params: TensorDictParams
-    target_qvalue_network: EnsembleQValue | GenericEnsemble
+    target_qvalue_network: Critics
     target_qvalue_network_params: TensorDictParams
     value_network: TensorDictModule
     value_network_params: TensorDictParams
@@ -71,7 +71,7 @@ class LatentLoss(BoundLoss):
         actor_network: TensorDictModule,
         encoder_network: TensorDictModule,
         decoder_network: TensorDictModule,
-        critic: EnsembleQValue | GenericEnsemble,
+        critic: Critics,
         value_network: TensorDictModule,
         *,
         delay_value: bool,
@@ -85,7 +85,7 @@ class LatentLoss(BoundLoss):
         _hold_as_buffers(self.target_decoder_network)
         self._adopt_keys(critic)
 
-    def _adopt_keys(self, critic: EnsembleQValue | GenericEnsemble) -> None:
+    def _adopt_keys(self, critic: Critics) -> None:
         self._adopt_key("latent", self.actor_network.out_keys)
         self._adopt_key("action", self.decoder_network.out_keys)
         self._adopt_key("latent_mean", self.encoder_network.out_keys[:1])
@@ -94,7 +94,7 @@ class LatentLoss(BoundLoss):
         self._adopt_key("state_action_value", critic.out_keys)
 
     @property
-    def critic(self) -> EnsembleQValue | GenericEnsemble:
+    def critic(self) -> Critics:
         """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
         return self.qvalue_network
 
@@ -117,7 +117,7 @@ class LatentLoss(BoundLoss):
 
     def _qvalues(
         self,
-        network: EnsembleQValue | GenericEnsemble,
+        network: Critics,
         tensordict: TensorDictBase,
         action: Tensor | None = None,
         members: Tensor | None = None,

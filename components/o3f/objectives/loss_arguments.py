@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 from tensordict import NestedKey, TensorDictBase
@@ -38,19 +38,19 @@ def check_policy(network: Any) -> None:
         )
 
 
-def check_shape(name: str, value: Tensor, expected: Tensor) -> None:
-    """Check that a tensor has the shape of another one, which it would be widened to without a word.
+def check_shape(name: str, value: Tensor, expected: Sequence[int]) -> None:
+    """Check the shape of a tensor that would be widened to another one without a word.
 
     Args:
         name: said in the message.
         value: what was given.
-        expected: of the right shape.
+        expected: the right shape.
 
     Raises:
         ValueError: if it has not.
     """
-    if value.shape != expected.shape:
-        raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(expected.shape)}: one for each row.")
+    if value.shape != tuple(expected):
+        raise ValueError(f"{name} has shape {list(value.shape)}, expected {list(expected)}: one for each row.")
 
 
 def check_batch_size(tensordict: TensorDictBase, action: Tensor) -> None:

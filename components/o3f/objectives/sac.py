@@ -23,7 +23,8 @@ from torchrl.data import Composite, TensorSpec
 from torchrl.modules.distributions.utils import rsample_and_log_prob
 
 from o3f.modules.arguments import check_switches
-from o3f.objectives.actor_critic import ActorCriticLoss, Critics
+from o3f.objectives.actor_critic import ActorCriticLoss
+from o3f.objectives.critics import Critics
 from o3f.objectives.functional import aggregate_critics
 from o3f.objectives.loss_arguments import check_shape
 from o3f.objectives.ranges import coefficients_in_range
@@ -157,7 +158,7 @@ class SACLoss(ActorCriticLoss):
         action, log_prob = self.draw(tensordict) if drawn is None else drawn
         with self._constant("qvalue_network") as critics:
             value = aggregate_critics(self._qvalues(critics, tensordict, action), self.actor_aggregation)
-        check_shape("log_prob", log_prob, value)
+        check_shape("log_prob", log_prob, value.shape)
         loss = self.alpha * log_prob - value
         return self._reduce(loss, tensordict), {"log_prob": log_prob.detach(), "policy_value": value.detach()}
 
@@ -174,8 +175,8 @@ class SACLoss(ActorCriticLoss):
         if log_prob is None:
             with torch.no_grad():
                 log_prob = self.draw(tensordict)[1]
-        if log_prob.shape != tensordict.batch_size and tensordict.ndim:
-            raise ValueError(f"log_prob has shape {list(log_prob.shape)}, expected {list(tensordict.batch_size)}.")
+        if tensordict.ndim:  # a batch may leave its own shape out
+            check_shape("log_prob", log_prob, tensordict.batch_size)
         loss = -self.log_alpha * (log_prob.detach() + self.target_entropy)
         return self._reduce(loss, tensordict), {"alpha": self.alpha}
 
