@@ -1,4 +1,7 @@
-"""Data for the tests that run recipes, made once, and an empty folder to run them in."""
+"""Data for the tests that run recipes, made once, and an empty folder to run them in.
+
+torch is imported where it is used: the process that hands tests to others reads this file, too, before it starts them.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from hydra.core.config_store import ConfigStore
-
-from tests.support.recipe_runs import make_dataset
 
 #: Tests of TorchRL's Hydra tree.
 TREE = ("test_torchrl_tree", "test_torchrl_examples")
@@ -27,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Recipes run without TorchRL's Hydra tree; where a test has imported it, its groups are the whole process's."""
     if request.module.__name__.rpartition(".")[2] not in TREE:
+        from hydra.core.config_store import ConfigStore
+
         store = ConfigStore.instance()
         own = {name: node for name, node in store.repo.items() if name in ("hydra", "_dummy_empty_config_.yaml")}
         monkeypatch.setattr(store, "repo", own)
@@ -35,6 +36,8 @@ def groups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(scope="session")
 def shared_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root of Minari datasets with six episodes of Reacher."""
+    from tests.support.recipe_runs import make_dataset
+
     folder = tmp_path_factory.mktemp("datasets")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder))
@@ -45,6 +48,8 @@ def shared_datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(shared_datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder to run recipes in."""
+    import torch
+
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(shared_datasets))
     monkeypatch.chdir(tmp_path)

@@ -30,8 +30,8 @@ COVERING = {
         *("online.distil_weight=0.1", "online.target_candidates=3"),
     ],
     "iql_ascent": [
-        *("exploration=ascent", "exploration.refine_top=2", "exploration.refine_rate=0.01"),
-        *("online.distil_weight=0.1", "online.target_candidates=3"),
+        *("exploration=ascent", "exploration.refine_top=2", "exploration.refine_steps=2"),
+        *("exploration.refine_rate=0.01", "online.distil_weight=0.1", "online.target_candidates=3"),
     ],
     "awac": ["algorithm=awac", "exploration=noise", "algorithm.actor_hidden_sizes=[8]", "online.updates_per_step=2"],
     "cql": [
@@ -85,7 +85,9 @@ def forked(overrides: list[str], moment: Moment | None) -> tuple[int, str]:
     return code, Path("output").read_text(encoding="utf-8")
 
 
-def campaign(undisturbed: Path, overrides: list[str], moments: list[Moment], start: Start = started) -> int:
+def campaign(
+    undisturbed: Path, overrides: list[str], moments: list[Moment], start: Start = started, last: Start | None = None
+) -> int:
     """Kill a run at each of the moments, let it end, compare; returns how many kills met it alive.
 
     Args:
@@ -93,13 +95,14 @@ def campaign(undisturbed: Path, overrides: list[str], moments: list[Moment], sta
         overrides: the run.
         moments: of the kills.
         start: how a process is started.
+        last: how that one is started which is left to end; ``start``, if not given.
     """
     kills = 0
     for moment in moments:
         code, output = start(overrides, moment)
         assert code in (-signal.SIGKILL, 0), output
         kills += code == -signal.SIGKILL
-    code, output = start(overrides, None)
+    code, output = (last or start)(overrides, None)
     assert code == 0, output
     for folder in [undisturbed, *Path("undisturbed").glob("pretrained-*/*/*")]:
         again = Path("runs") / folder.relative_to("undisturbed")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from minari.dataset.episode_data import EpisodeData
 from tensordict import TensorDict
 
+from o3f.collection.behaviours.minari_writer import MinariWriter
 from o3f.data import (
     check_dataset,
     check_environment,
@@ -31,6 +31,7 @@ from o3f.data import (
     dataset_info,
     load_minari,
     observation_layout,
+    reading,
 )
 from o3f.data.episodes import Episode, decode_episode
 from o3f.envs import EnvConfig, make_gym_env
@@ -40,6 +41,7 @@ from o3f.objectives import IQLLoss
 from o3f.runs.folder import RunFolder
 from o3f.training.build import env_config
 from tests.support import recipe_runs as runs
+from tests.support.boxes import in_child
 from tests.support.memory import load_in_a_process, write_large_dataset
 from tests.support.minari_datasets import Episodes, datasets_folder, make_episodes, write_dataset
 
@@ -535,40 +537,23 @@ def test_f24_fewer_transitions_than_stated_are_an_incomplete_dataset() -> None:
         load_minari("toy/cheetah-v0")
 
 
-KILL = """
-import os, signal
-from tests.support.minari_datasets import *
-{prepare}
-def kill(*args, **kwargs): os.kill(os.getpid(), signal.SIGKILL)
-{killed} = kill
-{command}
-"""
+CONVERSION = (reading, "verify_rows", lambda: load_minari("toy/source-v0", storage="memmap", storage_dir="rows"))
+RECORDING = (MinariWriter, "publish", lambda: runs.run("collect", *runs.REACHER, "steps=60"))
 
 
-CONVERSION = {
-    "prepare": "from o3f.data import load_minari\nfrom o3f.data import reading",
-    "killed": "reading.verify_rows",
-    "command": "load_minari('toy/source-v0', storage='memmap', storage_dir='rows')",
-}
-
-
-RECORDING = {
-    "prepare": (
-        "from o3f.collection.behaviours import minari_writer\n"
-        "from recipes import collect\nfrom tests.support import recipe_runs"
-    ),
-    "killed": "minari_writer.MinariWriter.publish",
-    "command": "recipe_runs.run('collect', *recipe_runs.REACHER, 'steps=60')",
-}
-
-
-@pytest.mark.parametrize("what", [CONVERSION, RECORDING], ids=["conversion", "recording"])
-def test_f24_a_kill_leaves_no_half_dataset(what: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("owner", "name", "work"), [CONVERSION, RECORDING], ids=["conversion", "recording"])
+def test_f24_a_kill_leaves_no_half_dataset(
+    owner: Any, name: str, work: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The rows' files have no name and are gone with the process; a recorded dataset appears whole or not at all."""
     write("toy/source-v0", [30, 20])
-    environment = {**os.environ, "PYTHONPATH": str(runs.ROOT), "MINARI_DATASETS_PATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", KILL.format(**what)], cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+
+    def killed() -> None:
+        os.chdir(tmp_path)
+        monkeypatch.setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        work()
+
+    assert in_child(killed) == -signal.SIGKILL
     assert list(tmp_path.glob("rows/*")) == []
     assert list(minari.list_local_datasets()) == ["toy/source-v0"]
     assert len(load_minari("toy/source-v0", storage="memmap", storage_dir=tmp_path / "rows")) == 50

@@ -89,14 +89,14 @@ def test_f30_workers_that_die_again_and_again_end_the_run_and_it_can_go_on(
 @pytest.mark.usefixtures("forked")
 def test_f31_hung_workers_are_killed_and_started_anew(place: Path) -> None:
     """One episode hangs; where all do, two times in a row end the run."""
-    hanging = [*FAULTY, "+task.env.kwargs.how=hang", "collector.timeout=3"]
-    with pytest.warns(RuntimeWarning, match=r"lost after step 28: no answer within 3 seconds \(collector.timeout\)"):
+    hanging = [*FAULTY, "+task.env.kwargs.how=hang", "collector.timeout=2"]
+    with pytest.warns(RuntimeWarning, match=r"lost after step 28: no answer within 2 seconds \(collector.timeout\)"):
         folder = run("finetune", *hanging, "+task.env.kwargs.share=0.1", "seed=19")
     assert (part(folder, "state")["step"], len(part(folder, "buffer")["rows"]["action"])) == (60, 60)
     began = time.monotonic()
     with (
         pytest.warns(RuntimeWarning, match="Time 1 in a row; 2 end the run"),
-        pytest.raises(EnvironmentFailure, match="lost after step 8: no answer within 3 seconds"),
+        pytest.raises(EnvironmentFailure, match="lost after step 8: no answer within 2 seconds"),
     ):
         run("finetune", *hanging, "name=all")
     assert time.monotonic() - began < 60

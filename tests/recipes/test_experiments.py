@@ -11,9 +11,16 @@ import torch
 from o3f.runs.identity import run_path
 from tests.support.recipe_runs import REACHER, ROOT, make_dataset, part, rows, run, settings
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Dataset 'me/reacher-v0' was made in Reacher-v5 with other settings:UserWarning"
+)
+
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
 SCRATCH = {"behaviour"}
-TOY = [*REACHER, "debug=toy", "task.discount=0.8"]
+TOY = [
+    *(*REACHER, "debug=toy", "task.discount=0.8"),
+    *("task.env.max_episode_steps=25", "online.steps=30", "online.evaluate_every=15"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,7 @@ def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_runs(name: str) -> None:
     data = ["dataset=none"] if name in SCRATCH else []
     folder = run("finetune", f"experiment={name}", *TOY, *data)
-    assert json.loads((folder / "done.json").read_text())["step"] == 60
+    assert json.loads((folder / "done.json").read_text())["step"] == 30
     assert part(folder, "learner")["updates"] > 0
     values = [value for _, tag, value in rows(folder) if tag.startswith("train/")]
     assert values
@@ -65,7 +72,7 @@ def test_the_third_figure_changes_its_coefficient(
     name: str, coefficient: str, offline: float, online: float, kind: str
 ) -> None:
     """The pre-trained agent has the first value, the fine-tuned one half way and at the end what the kind says."""
-    half = run("finetune", f"experiment={name}", *TOY, f"schedule={kind}", "online.steps=30", "schedule.steps=60")
+    half = run("finetune", f"experiment={name}", *TOY, f"schedule={kind}", "schedule.steps=60")
     pretrained = sorted(
         Path("runs").glob(f"pretrained-*/*-{settings('finetune', f'experiment={name}').algorithm.name}-*")
     )
@@ -77,7 +84,7 @@ def test_the_third_figure_changes_its_coefficient(
 
 def sac_from_cql(targets: bool) -> tuple[dict, dict]:
     """SAC after one step that changes next to nothing, and the CQL agent it began with."""
-    still = ["online.warmup_steps=59", "algorithm.learning_rate=1e-12", "algorithm.tau=1e-12", "runs=still"]
+    still = ["online.warmup_steps=29", "algorithm.learning_rate=1e-12", "algorithm.tau=1e-12", "runs=still"]
     folder = run("finetune", "experiment=fig2_sac_from_cql", *TOY, *still, f"transfer.targets={targets}")
     (begun,) = Path("still").glob("pretrained-*/*-cql-offline/seed0")
     return part(folder, "learner")["loss"], part(begun, "learner")["loss"]
@@ -107,10 +114,10 @@ def test_the_bias_of_the_critics_is_logged() -> None:
     names = {"difference", "relative", "ratio"}
     assert tags == {f"bias/{name}" for name in names} | {f"bias/soft_{name}" for name in names}
     steps = [step for step, tag, _ in rows(folder) if tag == "bias/ratio"]
-    assert steps == [0, 30, 60]
+    assert steps == [0, 15, 30]
 
 
 def test_a_warm_up_collects_and_leaves_the_agent_alone() -> None:
-    folder = run("finetune", "experiment=wsrl_like", *TOY, "online.warmup_steps=59", "name=warm")
+    folder = run("finetune", "experiment=wsrl_like", *TOY, "online.warmup_steps=29", "name=warm")
     assert part(folder, "learner")["updates"] == 4  # those of the one step behind the warm-up
-    assert len(part(folder, "buffer")["rows"]["action"]) == 60
+    assert len(part(folder, "buffer")["rows"]["action"]) == 30

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +29,16 @@ SCRATCH = ["dataset=none", "algorithm=sac", "exploration=policy"]
 PARTS = ("learner", "buffer", "state", "rng", "best")
 
 
-def settings(recipe: str, *overrides: str) -> DictConfig:
-    """The configuration of a recipe."""
+@functools.cache
+def composed(recipe: str, overrides: tuple[str, ...]) -> DictConfig:
+    """The configuration of a recipe, made once: that takes a tenth of a second."""
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
         return compose(recipe, overrides=list(overrides))
+
+
+def settings(recipe: str, *overrides: str) -> DictConfig:
+    """The configuration of a recipe, a new one at each call."""
+    return copy.deepcopy(composed(recipe, overrides))
 
 
 def run(recipe: str, *overrides: str) -> Path:
