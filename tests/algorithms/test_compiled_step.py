@@ -15,6 +15,7 @@ from o3f.algorithms import compiled_step
 from o3f.algorithms.awac import AWACConfig, AWACLearner
 from o3f.algorithms.bc import BCConfig, BCLearner
 from o3f.algorithms.cql import CQLConfig, CQLLearner
+from o3f.algorithms.guarded_adam import GuardedAdam, minimise
 from o3f.algorithms.iql import IQLConfig, IQLLearner
 from o3f.algorithms.lapo import LAPOConfig, LAPOLearner
 from o3f.algorithms.learner import Learner
@@ -127,6 +128,29 @@ def test_compiled_to_machine_code_it_is_equal_too() -> None:
     told, told_compiled = train(plain, [None] * 6), train(compiled, [None] * 6)
     torch.testing.assert_close(told_compiled, told, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(compiled.state_dict(), plain.state_dict(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_learning_rate_that_changes_compiles_nothing_anew() -> None:
+    """IQL's decays at every update; the graph was made twice for that."""
+    weights = {}
+    torch._dynamo.utils.counters.clear()
+    for traced in (False, True):
+        weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        adam = GuardedAdam([weight], lr=0.1, weight_decay=0.1)
+
+        def step(inputs: torch.Tensor, weight: torch.Tensor = weight, adam: GuardedAdam = adam) -> dict[str, Any]:
+            loss = (weight * inputs).square().sum()
+            minimise(loss, adam)
+            return {"loss": loss.detach()}
+
+        take = compiled_step.CompiledStep(step, {"only": adam}) if traced else step
+        for rate in (0.1, 0.05, 0.01, 0.2):
+            adam.param_groups[0]["lr"] = rate
+            take(torch.tensor([1.0, 3.0]))
+        weights[traced] = weight.detach()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    torch.testing.assert_close(weights[True], weights[False], rtol=1e-12, atol=0)
 
 
 def test_another_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,12 +35,15 @@ class GuardedAdam(Adam):
 
     def __init__(self, params: Iterable[Any], lr: float, *, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
-        self._rates: list[Tensor] = []  # of the groups, on the device, for a compiled step
+        # For a compiled step, which would be compiled anew where a number that it has looked at changes:
+        self._traced_groups: list[dict[str, Any]] = []  # without the learning rates
+        self._rates: list[Tensor] = []  # of the groups, on the device
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         """The Parameters of all groups."""
-        return [parameter for group in self.param_groups for parameter in group["params"]]
+        groups = self._traced_groups if torch.compiler.is_compiling() else self.param_groups
+        return [parameter for group in groups for parameter in group["params"]]
 
     @torch.no_grad()
     def descend(self, gradients: Sequence[Tensor], unusable: Tensor | None = None) -> None:
@@ -90,12 +93,15 @@ class GuardedAdam(Adam):
                 torch.as_tensor(count, dtype=torch.float32, device=device) for count in (self.left_out, self.in_a_row)
             )
             self._rates = [torch.zeros((), dtype=torch.float64, device=device) for _ in self.param_groups]
+        self._traced_groups = [
+            {name: value for name, value in group.items() if name != "lr"} for group in self.param_groups
+        ]
         for rate, group in zip(self._rates, self.param_groups, strict=True):
             rate.fill_(group["lr"] * self.rate_scale)
 
     def _descend_traced(self, gradients: Iterator[Tensor], unusable: Tensor | None) -> None:
         """The same step, written in operations that a compiler fuses with those around it."""
-        for group, rate in zip(self.param_groups, self._rates, strict=True):
+        for group, rate in zip(self._traced_groups, self._rates, strict=True):
             beta1, beta2 = group["betas"]
             for parameter in group["params"]:
                 state, gradient = self.state[parameter], next(gradients)
