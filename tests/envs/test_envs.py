@@ -24,7 +24,7 @@ ANT = EnvConfig(
     action_scale=0.2,
     observation_keys=["achieved_goal", "observation"],
     reset_options={"reset_cell": [1, 1], "goal_cell": [3, 1]},
-    attributes={"position_noise_range": 0.0},
+    attributes={"position_noise_range": 0.0, "ant_env": {"_reset_noise_scale": 0.1}},
     max_episode_steps=700,
     goal_radius=0.5,
 )
@@ -112,6 +112,7 @@ def test_antmaze_agent_step_is_two_steps_of_a_fifth_of_the_torque() -> None:
     agent = make_raw_env(ANT)
     plain = gymnasium.make("AntMaze_UMaze-v5", **ANT.kwargs)
     plain.unwrapped.position_noise_range = 0.0
+    plain.unwrapped.ant_env._reset_noise_scale = 0.1
     cells = {key: np.array(value) for key, value in (ANT.reset_options or {}).items()}
     agent.reset(seed=1)
     plain.reset(seed=1, options=cells)
@@ -120,6 +121,20 @@ def test_antmaze_agent_step_is_two_steps_of_a_fifth_of_the_torque() -> None:
     for _ in range(2):
         expected = plain.step(0.2 * action)[0]
     np.testing.assert_allclose(observation["observation"], expected["observation"], rtol=1e-6, atol=1e-9)
+
+
+def test_antmaze_starts_as_d4rl_does() -> None:
+    """Positions up to 0.1 around the start's, velocities of standard deviation 0.1: episodes differ, and replay."""
+    env = make_gym_env(ANT, seed=3)
+    starts = np.stack([env.reset()[0] for _ in range(400)])
+    place = starts[:, :3] - [-4.0, 4.0, 0.75]
+    joints = starts[:, 7:15]
+    for part in (place, joints):
+        assert np.abs(part).max() <= 0.1 + 1e-6
+        np.testing.assert_allclose(part.std(0), 0.2 / np.sqrt(12), rtol=0.2)
+    np.testing.assert_allclose(starts[:, 15:].std(0), 0.1, rtol=0.2)
+    again = make_gym_env(ANT, seed=3)
+    np.testing.assert_array_equal(np.stack([again.reset()[0] for _ in range(3)]), starts[:3])
 
 
 @pytest.mark.parametrize(("radius", "success"), [(0.5, True), (0.45, False)])
@@ -197,6 +212,10 @@ def test_values_that_are_not_finite_stop_with_their_place() -> None:
         ({"id": "toy/Counter-v0", "kwargs": {"low": -np.inf}}, "not bounded"),
         ({"id": "toy/Counter-v0", "kwargs": {"speed": 3}}, "does not take the arguments {'speed': 3}"),
         ({"id": "toy/Counter-v0", "attributes": {"speed": 3}}, "no attribute 'speed'"),
+        (
+            {"id": "toy/Counter-v0", "attributes": {"spec": {"speed": 3}}},
+            "toy/Counter-v0's spec has no attribute 'speed'",
+        ),
         ({"id": "toy/Counter-v0", "goal_radius": 0.5}, "needs achieved_goal and desired_goal"),
         ({"id": "toy/Endless-v0"}, "no time limit"),
         ({"id": "Hopper-v5", "frame_skip": 0}, "frame_skip must be a whole number of at least 1"),

@@ -87,7 +87,7 @@ def environment(task: str) -> dict[str, Any]:
             "action_scale": 0.2,
             "observation_keys": ["achieved_goal", "observation"],
             "reset_options": {"reset_cell": cell_of(size, "r"), "goal_cell": cell_of(size, "g")},
-            "attributes": {"position_noise_range": 0.0},
+            "attributes": {"position_noise_range": 0.0, "ant_env": {"_reset_noise_scale": 0.1}},
             "max_episode_steps": 700 if size == "umaze" else 1000,
             "goal_radius": 0.5,
         }

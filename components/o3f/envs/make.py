@@ -37,7 +37,8 @@ class EnvConfig:
         action_scale: agent action 1.0 goes this part of the way from the centre to the bound.
         observation_keys: keys of a ``Dict`` observation to take, in this order; None takes all.
         reset_options: options of every reset, for example the cells of a maze.
-        attributes: values set on the unwrapped environment after it is made.
+        attributes: values set on the unwrapped environment after it is made; names within a name are set on that
+            attribute, ``{"ant_env": {"_reset_noise_scale": 0.1}}``.
         max_episode_steps: time limit in *agent* steps; None keeps the environment's own, in its own steps.
         goal_radius: reward 1 and the end within this distance of the goal; None keeps the environment's own.
 
@@ -94,16 +95,23 @@ def make_raw_env(config: EnvConfig, *, render_mode: str | None = None) -> Env:
     _check_spaces(env, config.id)
     if env.spec is None or env.spec.max_episode_steps is None:
         raise ValueError(f"{config.id} has no time limit of its own. Set max_episode_steps (agent steps).")
-    for name, value in config.attributes.items():
-        if not hasattr(env.unwrapped, name):
-            raise ValueError(f"attributes: {config.id} has no attribute '{name}'.")
-        setattr(env.unwrapped, name, value)
+    _set_attributes(env.unwrapped, config.attributes, config.id)
     if config.frame_skip > 1:
         env = FrameSkip(env, config.frame_skip)
     if config.goal_radius is not None:
         env = GoalRadius(env, config.goal_radius)
     env = UnitActions(env, config.action_scale)
     return env if config.reset_options is None else ResetOptions(env, config.reset_options)
+
+
+def _set_attributes(owner: Any, values: Mapping[str, Any], name: str) -> None:
+    for attribute, value in values.items():
+        if not hasattr(owner, attribute):
+            raise ValueError(f"attributes: {name} has no attribute '{attribute}'.")
+        if isinstance(value, Mapping):
+            _set_attributes(getattr(owner, attribute), value, f"{name}'s {attribute}")
+        else:
+            setattr(owner, attribute, value)
 
 
 def make_gym_env(
