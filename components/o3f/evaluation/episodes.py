@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,8 @@ def evaluate(
     for all of them; where there cannot be so many environments, in as many as there can. Episode ``k`` resets
     with ``episode_seed(seed, k)``: the same seed means the same episodes. Dropout is off, and everything drawn
     comes from streams seeded here; the training's are put back afterwards, those that the policy's modules own
-    included (:func:`~o3f.evaluation.playing.isolated`).
+    included (:func:`~o3f.evaluation.playing.isolated`). Where all begin with the same observation and the policy is
+    deterministic, a warning says that they are one episode.
 
     Args:
         policy: reads ``observation`` ``[E, O]`` and writes ``action`` ``[E, A]`` in [-1, 1]. The entry
@@ -95,6 +96,8 @@ def evaluate(
         for env in envs:
             stack.callback(env.close)
         players = [_Player(env, seed, numbers, record) for env in envs]
+        if exploration == ExplorationType.DETERMINISTIC:
+            _warn_if_alike([player.observation for player in players], episodes)
         while any(player.episode is not None for player in players):
             observations = np.stack([player.observation for player in players])
             actions = act(policy, observations, [player.is_init for player in players])
@@ -127,6 +130,17 @@ def _own_envs(config: EnvConfig, count: int) -> list[FlatObservation]:
             stacklevel=3,
         )
     return envs
+
+
+def _warn_if_alike(starts: Sequence[npt.NDArray[np.float32]], episodes: int) -> None:
+    if len(starts) > 1 and all(np.array_equal(start, starts[0]) for start in starts):
+        warnings.warn(
+            f"The {episodes} episodes of this evaluation begin with the same observation, and the policy is"
+            " deterministic: unless the environment draws something later on, they are one episode. Let it start at"
+            " random (task.env), or save the time: evaluation.episodes=1.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 class _Player:
