@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
 
 from o3f.cli.commands import arguments, command
@@ -26,6 +27,7 @@ from o3f.errors import ResourceError
 from o3f.figures.comparison import check_comparison, compare_runs
 from o3f.figures.found import found_runs
 
+SWITCH = ("auto", "true", "false")
 #: Processes of runs, the ended ones too.
 STARTED: list[subprocess.Popen[bytes]] = []
 
@@ -38,8 +40,9 @@ def main(config: DictConfig) -> None:
     for seed in config.seeds:
         require_range({"seeds": seed}, "seeds", "[0, inf)", integer=True)
     check_comparison(config.comparison)  # needed at the end: told at the start
-    wanted = str(config.compile).lower()
-    check_keys([wanted], ["auto", "true", "false"], "compile")
+    wanted, bf16 = str(config.compile).lower(), str(config.bf16).lower()
+    check_keys([wanted], SWITCH, "compile")
+    check_keys([bf16], SWITCH, "bf16")
     started = time.monotonic()
     folder = Path(config.runs, config.name)
     common = [
@@ -47,6 +50,7 @@ def main(config: DictConfig) -> None:
         f"name={config.name}",
         f"runs={config.runs}",
         f"algorithm.compile={wanted}",
+        f"precision={'medium' if bf16 == 'true' or (bf16 == 'auto' and has_bf16_tiles()) else 'highest'}",
         *config.overrides,
     ]
     with ThreadPoolExecutor(config.workers) as pool:  # first in, first out: pre-training comes before its arms
@@ -71,6 +75,12 @@ def main(config: DictConfig) -> None:
     print(f"  tensorboard --logdir {folder}")
     print(f"  {commands[0]}  # resumes where it was stopped; now it says that it is done")
     print(f"  {command('evaluate', f'run={runs[0]}', 'episodes=20', 'optimistic=true')}")
+
+
+def has_bf16_tiles() -> bool:
+    """Whether the CPU has AMX, as far as this version of torch says."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def run(recipe_name: str, overrides: Sequence[str], after: Future[str] | None = None) -> str:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from recipes import quickstart
 from tests.support.recipe_runs import ROOT, settings
@@ -21,7 +22,7 @@ from tests.support.recipe_runs import ROOT, settings
 def test_quickstart_runs_resumes_and_says_what_is_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     sizes = "['debug=toy','online.steps=1000','online.evaluate_every=1000','online.online_fraction=0.5']"
-    command = [sys.executable, str(ROOT / "recipes/quickstart.py"), "seeds=[0]", "arms=[optimistic,policy]"]
+    command = [sys.executable, str(ROOT / "recipes/quickstart.py"), "seeds=[0]", "arms=[optimistic,noise]"]
     command += ["transitions=2000", "compile=false", f"overrides={sizes}"]
     outputs = []
     for _ in range(2):
@@ -32,7 +33,7 @@ def test_quickstart_runs_resumes_and_says_what_is_next(tmp_path: Path, monkeypat
     assert tables[0] == tables[1]  # finished runs are not done again
     assert len(tables[0]) == 2
     assert "O3F" in tables[0][0]
-    assert "plain policy" in tables[0][1]
+    assert "Gaussian noise" in tables[0][1]
     assert (tmp_path / "runs/quickstart/comparison.png").read_bytes().startswith(b"\x89PNG")
     evaluate = re.search(r"python recipes/(evaluate\.py run=\S+)", outputs[1])
     assert evaluate is not None
@@ -60,15 +61,36 @@ def test_a_signal_ends_the_runs_and_starts_no_more(monkeypatch: pytest.MonkeyPat
     assert [process.poll() for process in started] == [-signal.SIGTERM] * 2
 
 
-@pytest.mark.parametrize(("given", "passed"), [("auto", "auto"), ("true", "true"), ("false", "false")])
-def test_whether_steps_are_compiled_is_said_to_every_run(
-    given: str, passed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """The overrides of every recipe that the quickstart would have started."""
     calls: list[list[str]] = []
     monkeypatch.setattr(quickstart, "is_local", lambda _: True)
     monkeypatch.setattr(quickstart, "run", lambda recipe, overrides, after=None: calls.append(overrides) or "")
     monkeypatch.setattr(quickstart, "compare_runs", lambda *_: tmp_path)
     monkeypatch.setattr(quickstart, "found_runs", lambda runs: runs)
+    return calls
+
+
+@pytest.mark.parametrize("given", ["auto", "true", "false"])
+def test_whether_steps_are_compiled_is_said_to_every_run(given: str, commands: list[list[str]], tmp_path: Path) -> None:
     quickstart.main(settings("quickstart", f"runs={tmp_path}", f"compile={given}"))
-    assert len(calls) == 12
-    assert all(f"algorithm.compile={passed}" in overrides for overrides in calls)
+    assert len(commands) == 9
+    assert all(f"algorithm.compile={given}" in overrides for overrides in commands)
+
+
+@pytest.mark.parametrize(
+    ("given", "tiles", "precision"),
+    [("auto", True, "medium"), ("auto", False, "highest"), ("true", False, "medium"), ("false", True, "highest")],
+)
+def test_products_are_in_bf16_where_that_is_fast(
+    given: str,
+    tiles: bool,
+    precision: str,
+    commands: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": tiles}, raising=False)
+    quickstart.main(settings("quickstart", f"runs={tmp_path}", f"bf16={given}"))
+    assert all(f"precision={precision}" in overrides for overrides in commands)
