@@ -25,7 +25,7 @@ from o3f.data import RewardRule
 from o3f.evaluation.diagnosis.judge import Judged, Settings, action_noise, judge_states
 from o3f.evaluation.diagnosis.report import advice, figures_of, root_mean_square, table_rows
 from o3f.runs.files import write_text
-from o3f.runs.folder import given_folders
+from o3f.runs.given import given_folders
 from o3f.training import build
 from o3f.training.task_checks import SEEDS
 

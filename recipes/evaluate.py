@@ -23,7 +23,7 @@ from o3f.evaluation.video import record_video
 from o3f.modules import GaussianCandidates, OptimisticActor
 from o3f.runs.checkpoint import FOLDERS, load_metadata
 from o3f.runs.files import write_text
-from o3f.runs.folder import given_folders
+from o3f.runs.given import given_folders
 from o3f.training import build
 from o3f.training.reporting import summarise
 from o3f.training.task_checks import SEEDS

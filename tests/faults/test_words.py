@@ -20,7 +20,7 @@ from o3f.cli.messages import end_output, report
 from o3f.errors import CheckpointError, ConfigError, first_lines
 from o3f.modules import gaussian_policy
 from o3f.runs.files import read_json
-from o3f.runs.folder import given_folders
+from o3f.runs.given import given_folders
 from o3f.runs.identity import run_path
 from o3f.training import build
 from o3f.training.checks import check_collector

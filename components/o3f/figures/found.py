@@ -14,7 +14,7 @@ from o3f.errors import require
 from o3f.figures.plan import PlannedRun, pretraining_key
 from o3f.figures.quantities import Series, read_series
 from o3f.figures.results import Result, reference, results_of
-from o3f.runs.folder import given_folders
+from o3f.runs.given import given_folders
 from o3f.runs.identity import read_whole_settings
 
 #: What may tell arms apart; the first that do make the label, in the reverse order.

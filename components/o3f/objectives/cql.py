@@ -207,12 +207,8 @@ class CQLLoss(SACLoss):
         tensordict = self._prepared(tensordict)
         action, log_density = self.propose(tensordict) if proposals is None else proposals
         data = tensordict[self.tensor_keys.action].unsqueeze(-2)
-        if action.shape[:-2] != data.shape[:-2] or action.shape[-1:] != data.shape[-1:]:
-            raise ValueError(
-                f"The proposals are {list(action.shape)} and the batch's actions {list(data.squeeze(-2).shape)}:"
-                " expected [*B, K, A] and [*B, A]."
-            )
-        check_shape("the proposals' log-density", log_density, action.shape[:-1])
+        check_shape("the action of the proposals", action, (*data.shape[:-2], log_density.shape[-1], data.shape[-1]))
+        check_shape("the log-density of the proposals", log_density, action.shape[:-1])
         values = self._qvalues(self.qvalue_network, tensordict, torch.cat([action, data], -2))
         data_value = values[..., -1, :]
         floor = self._floor(tensordict, log_density) if self.calibrate else None
