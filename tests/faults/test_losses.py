@@ -223,6 +223,20 @@ def test_f74_the_entropy_is_that_of_the_rows_that_count(name: str, mode: str) ->
     assert loss(rows)["entropy"].item() == pytest.approx(-told[:6].mean().item())
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_f74_next_states_may_bring_a_mask_of_their_own(name: str) -> None:
+    totals = []
+    for given in (False, True):
+        torch.manual_seed(0)
+        loss: Any = LOSSES[name]()
+        loss.update_targets(0.0)
+        rows = batch(10)
+        if given:
+            rows["next", "shifted_valid"] = torch.ones(10, dtype=torch.bool)
+        totals.append(sum(value.sum() for key, value in loss(rows).items() if key.startswith("loss_")))
+    assert torch.equal(*totals)
+
+
 @pytest.mark.parametrize("form", ["one", "list"])
 @pytest.mark.parametrize("separate", [True, False])
 def test_f75_critics_to_copy_that_share_layers_are_refused(form: str, separate: bool) -> None:

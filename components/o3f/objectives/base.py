@@ -157,7 +157,8 @@ class BoundLoss(BoundNetworks):
         if all(tensordict.get(key, None) is None for key in self._loss_mask_keys()):
             return tensordict
         own: Any = self.tensor_keys
-        mask: Any = self._valid(tensordict, tensordict[own.action][..., 0])
+        action = tensordict.get(own.action, None)  # a next state by itself has none
+        mask: Any = self._valid(tensordict, torch.empty(tensordict.batch_size) if action is None else action[..., 0])
         rows = tensordict.copy()
         for key in self.in_keys:
             value = tensordict.get(key, None)
