@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,8 @@ def evaluate(
     for all of them; where there cannot be so many environments, in as many as there can. Episode ``k`` resets
     with ``episode_seed(seed, k)``: the same seed means the same episodes. Dropout is off, and everything drawn
     comes from streams seeded here; the training's are put back afterwards, those that the policy's modules own
-    included (:func:`~o3f.evaluation.playing.isolated`). Where all begin with the same observation and the policy is
-    deterministic, a warning says that they are one episode.
+    included (:func:`~o3f.evaluation.playing.isolated`). Where all begin with the same observation and
+    come to the same return in as many steps, a warning says that they are likely to be one episode.
 
     Args:
         policy: reads ``observation`` ``[E, O]`` and writes ``action`` ``[E, A]`` in [-1, 1]. The entry
@@ -96,14 +96,15 @@ def evaluate(
         for env in envs:
             stack.callback(env.close)
         players = [_Player(env, seed, numbers, record) for env in envs]
-        if exploration == ExplorationType.DETERMINISTIC:
-            _warn_if_alike([player.observation for player in players], episodes)
+        starts = np.stack([player.observation for player in players])  # a copy
         while any(player.episode is not None for player in players):
             observations = np.stack([player.observation for player in players])
             actions = act(policy, observations, [player.is_init for player in players])
             for player, action in zip(players, actions, strict=True):
                 player.step(action)
-    return Evaluation(record.returns, record.lengths, record.successes if record.judged else None)
+    result = Evaluation(record.returns, record.lengths, record.successes if record.judged else None)
+    _warn_if_one(starts, result)
+    return result
 
 
 class _Record:
@@ -132,12 +133,14 @@ def _own_envs(config: EnvConfig, count: int) -> list[FlatObservation]:
     return envs
 
 
-def _warn_if_alike(starts: Sequence[npt.NDArray[np.float32]], episodes: int) -> None:
-    if len(starts) > 1 and all(np.array_equal(start, starts[0]) for start in starts):
+def _warn_if_one(starts: npt.NDArray[np.float32], result: Evaluation) -> None:
+    episodes = len(result.returns)
+    same = all(len(set(numbers.tolist())) == 1 for numbers in (result.returns, result.lengths))
+    if episodes > 1 and same and bool((starts == starts[0]).all()):
         warnings.warn(
-            f"The {episodes} episodes of this evaluation begin with the same observation, and the policy is"
-            " deterministic: unless the environment draws something later on, they are one episode. Let it start at"
-            " random (task.env), or save the time: evaluation.episodes=1.",
+            f"The {episodes} episodes of this evaluation began with the same observation and ended with the same return"
+            " after as many steps: they are likely to be one episode. Let the environment start at random (task.env),"
+            " or save the time: evaluation.episodes=1.",
             RuntimeWarning,
             stacklevel=3,
         )
