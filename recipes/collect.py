@@ -38,6 +38,7 @@ from o3f.envs.wrappers import Env
 from o3f.evaluation.episodes import normalised_score
 from o3f.runs.identity import plain
 from o3f.training import build
+from o3f.training.load import load_run
 from o3f.training.task_checks import check_task
 
 
@@ -52,7 +53,7 @@ def main(config: DictConfig) -> None:
     policies: dict[str, TensorDictModuleBase] = {}
 
     def policy_of(run: str) -> TensorDictModuleBase:
-        return policies.setdefault(run, build.load_run(run)[1].policy)
+        return policies.setdefault(run, load_run(run)[1].policy)
 
     def make() -> tuple[Env, Behaviour]:
         env = make_raw_env(env_config)

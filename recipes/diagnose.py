@@ -27,6 +27,7 @@ from o3f.evaluation.diagnosis.report import advice, figures_of, root_mean_square
 from o3f.runs.files import write_text
 from o3f.runs.given import given_folders
 from o3f.training import build
+from o3f.training.load import load_run
 from o3f.training.task_checks import SEEDS
 
 
@@ -72,7 +73,7 @@ def check(config: DictConfig) -> None:
 
 def diagnose_run(folder: Path, config: DictConfig) -> tuple[dict[str, float | None], str]:
     """Return the figures of one run and the advice that follows from them."""
-    trained, learner = build.load_run(folder, config.checkpoint)
+    trained, learner = load_run(folder, config.checkpoint)
     rule, noise = reward_and_noise(trained, learner, config)
     sigma = config.sigma or build.sigma_of(trained)
     settings = Settings(

@@ -25,6 +25,7 @@ from o3f.runs.checkpoint import FOLDERS, load_metadata
 from o3f.runs.files import write_text
 from o3f.runs.given import given_folders
 from o3f.training import build
+from o3f.training.load import load_run
 from o3f.training.reporting import summarise
 from o3f.training.task_checks import SEEDS
 
@@ -54,7 +55,7 @@ def main(config: DictConfig) -> None:
 def evaluate_run(folder: Path, config: DictConfig) -> dict[str, Any]:
     """Return the figures of one run: of the plain policy and, where asked for, of two ways of choosing."""
     agent = None if config.agent is None else load_agent(config.agent)
-    trained, learner = build.load_run(folder, config.checkpoint, agent, config.device)
+    trained, learner = load_run(folder, config.checkpoint, agent, config.device)
     actors: dict[str, TensorDictModuleBase] = {"policy": learner.policy}
     if config.optimistic:
         actors |= {"optimistic": build.evaluated_choice(trained, learner), "best_of_n": best_of_n(trained, learner)}

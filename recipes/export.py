@@ -26,6 +26,7 @@ from o3f.algorithms import Learner
 from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.errors import optional
 from o3f.training import build
+from o3f.training.load import load_run
 
 
 @recipe("export")
@@ -43,15 +44,15 @@ def main(config: DictConfig) -> None:
         export_folder(config, target)
 
 
-def load_run(config: DictConfig) -> tuple[DictConfig, Learner]:
+def given_run(config: DictConfig) -> tuple[DictConfig, Learner]:
     """Return the run's settings and its learner."""
     agent = None if config.agent is None else load_agent(config.agent)
-    return build.load_run(config.run, config.checkpoint, agent)
+    return load_run(config.run, config.checkpoint, agent)
 
 
 def export_npz(config: DictConfig, target: Path) -> None:
     """Copy the weights into one file that needs NumPy alone."""
-    trained, learner = load_run(config)
+    trained, learner = given_run(config)
     gaussian_mlp_from_actor(learner.policy).save(target)
     print(f"{target}: {target.stat().st_size / 1000:.0f} kB, the policy of {config.run}")
     print(f"Next: python recipes/collect.py task=custom task.env.id={trained.task.env.id} \\")
@@ -61,7 +62,7 @@ def export_npz(config: DictConfig, target: Path) -> None:
 def export_folder(config: DictConfig, target: Path) -> None:
     """Write weights and programs, read them back, compare them with the run, and only then show the folder."""
     safetensors = optional("safetensors.torch", "export")
-    trained, learner = load_run(config)
+    trained, learner = given_run(config)
     learner.policy.to("cpu")
     interface = export.Interface.of(build.env_config(trained))
     network = export.plain_policy(learner.policy)

@@ -22,6 +22,7 @@ from o3f.envs import episode_seed
 from o3f.errors import ConfigError
 from o3f.modules import GenericEnsemble
 from o3f.training import build
+from o3f.training.load import AGENT_FILE, load_run
 from o3f.training.reporting import evaluate_policy
 from o3f.training.start import start_learner
 from recipes import evaluate
@@ -93,9 +94,9 @@ def test_step_0_is_the_return_of_the_peers_policy(trained_model: SAC, finished: 
 
 
 def test_the_run_is_evaluated_without_the_file_it_came_from(trained_model: SAC, finished: Path) -> None:
-    trained, learner = build.load_run(finished)
+    trained, learner = load_run(finished)
     assert same(dict(learner.loss.state_dict()), part(finished, "learner")["loss"])
-    begun = load_agent(str(finished / build.AGENT_FILE))
+    begun = load_agent(str(finished / AGENT_FILE))
     agent = from_sb3(trained_model)
     assert same(agent.policy.state_dict(), begun.policy.state_dict())
     assert same(agent.critic.state_dict(), begun.critic.state_dict())
@@ -147,8 +148,8 @@ def test_networks_of_any_code_by_an_import_path(place: Path, capsys: pytest.Capt
     assert ours[0] == played["return"]
     assert ours[0] != ours[60]
     with pytest.raises(ConfigError, match=r"are code: code_of_mine:make\. In Python"):
-        build.load_run(folder)  # a folder's configuration runs no code
-    _, again = build.load_run(folder, agent=load_agent("code_of_mine:make"))
+        load_run(folder)  # a folder's configuration runs no code
+    _, again = load_run(folder, agent=load_agent("code_of_mine:make"))
     assert same(dict(again.loss.state_dict()), part(folder, "learner")["loss"])
     figures = evaluate.evaluate_run(
         folder, settings("evaluate", f"run={folder}", "episodes=1", "agent=code_of_mine:make")
@@ -159,11 +160,11 @@ def test_networks_of_any_code_by_an_import_path(place: Path, capsys: pytest.Capt
 def test_a_folder_that_names_code_does_not_run_it(place: Path, finished: Path) -> None:
     Path("trap.py").write_text("open('sprung', 'w').close()\ndef make(): pass\n")
     shutil.copytree(finished, "theirs")
-    Path("theirs", build.AGENT_FILE).unlink()
+    Path("theirs", AGENT_FILE).unlink()
     text = Path("theirs/config.yaml").read_text()
     Path("theirs/config.yaml").write_text(text.replace("pretrained: agent.safetensors", "pretrained: trap:make"))
     with pytest.raises(ConfigError, match="are code: trap:make"):
-        build.load_run("theirs")
+        load_run("theirs")
     assert not Path("sprung").exists()
 
 
@@ -178,7 +179,7 @@ def test_a_policy_alone_gets_critics_from_the_dataset_and_stays_as_it_is(place: 
     buffer, _, facts = build.buffer(config)
     start_learner(learner, agent, buffer, config, facts)
     assert same(before, dict(learner.policy.state_dict()))
-    trained = build.load_run(next(Path("runs").glob("pretrained-*/*/seed0")))[1]
+    trained = load_run(next(Path("runs").glob("pretrained-*/*/seed0")))[1]
     for name in ("qvalue_network", "target_qvalue_network", "value_network"):
         assert same(dict(getattr(learner.loss, name).state_dict()), dict(getattr(trained.loss, name).state_dict()))
 
@@ -296,7 +297,7 @@ def test_the_digest_sees_a_setting_and_a_weight() -> None:
 
 
 def test_the_agent_of_a_run_can_be_saved_and_start_another(place: Path, finished: Path) -> None:
-    config, learner = build.load_run(finished)
+    config, learner = load_run(finished)
     save_agent("agent.safetensors", Agent(learner.policy, learner.critic))
     other = build.learner(config, load_agent("agent.safetensors"))
     values = {step: value for step, _, value in rows(finished, "eval/return")}

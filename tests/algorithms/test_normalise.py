@@ -16,7 +16,7 @@ from o3f.adapters import load_agent, save_agent
 from o3f.algorithms import Agent, IQLConfig, IQLLearner, Learner, make_learner
 from o3f.errors import ConfigError
 from o3f.modules import EnsembleQValue, Normaliser, OptimisticActor, gaussian_policy
-from o3f.training import build
+from o3f.training.load import load_run
 from tests.support import recipe_runs
 from tests.support.learners import NAMES
 
@@ -182,7 +182,7 @@ def test_a_run_resumes_and_its_agent_travels(name: str, place: Path) -> None:
     resumed = recipe_runs.run("finetune", *overrides, "runs=again")
     recipe_runs.assert_same_run(whole, resumed)
 
-    _, learner = build.load_run(whole)
+    _, learner = load_run(whole)
     fitted = [part for part in learner.policy.modules() if isinstance(part, Normaliser)]
     assert len(fitted) == 1
     assert not torch.equal(fitted[0].scale, torch.ones_like(fitted[0].scale))

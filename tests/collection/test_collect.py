@@ -26,6 +26,7 @@ from o3f.data import load_minari
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.modules import gaussian_policy
 from o3f.training import build
+from recipes import collect as collect_recipe
 from recipes.collect import main
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -118,7 +119,7 @@ def test_policy_files_act_and_reference_scores_are_written(tmp_path: Path, capsy
 
 def test_the_policy_of_a_run_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = gaussian_policy(11, 3, (4,))
-    monkeypatch.setattr(build, "load_run", lambda folder: (folder, SimpleNamespace(policy=policy)))
+    monkeypatch.setattr(collect_recipe, "load_run", lambda folder: (folder, SimpleNamespace(policy=policy)))
     options = ["task.behaviour.kind=run", "task.behaviour.path=runs/mine", "task.behaviour.sample=false"]
     collect("task=hopper/medium", *options, "steps=20")
     episode = next(iter(minari.load_dataset("o3f/hopper/medium-v0").iterate_episodes()))

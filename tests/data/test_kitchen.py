@@ -20,6 +20,7 @@ from o3f.envs import make_raw_env
 from o3f.envs.wrappers import RuledReward
 from o3f.evaluation.episodes import normalised_score
 from o3f.training import build
+from o3f.training.load import load_run
 from recipes import evaluate, finetune
 from tests.support.minari_datasets import datasets_folder, make_episodes, write_dataset
 from tests.support.recipe_runs import run, settings
@@ -218,6 +219,6 @@ def test_a_run_from_the_data_to_the_score(place: Path) -> None:
     figures = json.loads((folder / "evaluation.json").read_text())["acting"]["policy"]
     assert figures["length"] == 30.0
     assert figures["score"] == 25.0 * figures["return"]
-    config, learner = build.load_run(folder)
+    config, learner = load_run(folder)
     assert learner.updates == 20 + 60
     assert config.exploration.sigma == 0.05

@@ -28,6 +28,7 @@ from o3f.evaluation.diagnosis.states import Simulator, State, check_restores, mu
 from o3f.evaluation.playing import isolated
 from o3f.modules import gaussian_policy
 from o3f.training import build
+from o3f.training.load import load_run
 from recipes import diagnose
 from tests.support.recipe_runs import TINY, make_dataset, run, settings
 
@@ -392,7 +393,7 @@ def test_the_report_of_a_run(
     found = report["figures"]
     assert found["sigma"] == pytest.approx(np.sqrt((0.09 + 0.16) / 2))
     assert f"{found['gain']:.3g} ± {found['gain_error']:.2g}" in told
-    config, learner = build.load_run(trained)
+    config, learner = load_run(trained)
     rows = build.buffer(config)[0][:]
     assert found["data_noise"] == pytest.approx(action_noise(learner.policy, rows, 300, 0), rel=1e-4)
     options = {**SETTINGS, "sigma": [0.3, 0.4], "states": 3, "every": 20, "candidates": 4, "horizon": 3}

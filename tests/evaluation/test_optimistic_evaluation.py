@@ -9,6 +9,7 @@ import pytest
 from o3f.evaluation.episodes import evaluate
 from o3f.runs.tags import TAGS
 from o3f.training import build
+from o3f.training.load import load_run
 from tests.support.recipe_runs import PARTS, SHORT, part, rows, run, same
 
 
@@ -26,7 +27,7 @@ def test_it_is_told_beside_the_policy_and_changes_nothing(place: Path) -> None:
         step for step, _, _ in rows(told, "eval/return")
     ]
 
-    config, learner = build.load_run(told)
+    config, learner = load_run(told)
     config.evaluation.optimistic = False
     actor = build.chooser(config, learner)
     actor.optimistic_eval = True

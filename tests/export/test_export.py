@@ -28,8 +28,8 @@ from o3f.envs import EnvConfig
 from o3f.errors import ConfigError, ExportError
 from o3f.modules import OptimisticActor
 from o3f.runs.files import sha256
-from o3f.training import build
 from o3f.training.exploration import make_actor
+from o3f.training.load import load_run
 from recipes import export as recipe
 from tests.support.learners import NAMES
 from tests.support.pages import blocks
@@ -275,7 +275,7 @@ def test_it_loads_without_this_package_as_the_card_says(exported: tuple[Path, Pa
     )
     assert done.returncode == 0, done.stderr
     program, by_hand, chosen = (torch.tensor(each) for each in json.loads(done.stdout))
-    _, agent = build.load_run(trained)
+    _, agent = load_run(trained)
     expected = deterministic(agent.policy, observation)  # Reacher's actions are in [-1, 1]
     torch.testing.assert_close(program, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(by_hand, expected, rtol=0, atol=1e-5)
@@ -291,7 +291,7 @@ def test_the_page_on_exporting_plays_an_episode(
     names: dict[str, Any] = {}
     for code in blocks(Path(__file__).parents[2] / "docs" / "export.md"):
         exec(code, names)
-    _, agent = build.load_run(trained)
+    _, agent = load_run(trained)
     env = gymnasium.make("Reacher-v5")
     (observation, _), total, ended = env.reset(seed=0), 0.0, False
     while not ended:
@@ -308,7 +308,7 @@ def test_weights_fill_a_plain_perceptron(exported: tuple[Path, Path]) -> None:
     network = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2), nn.Tanh())
     layers = {k.removeprefix("policy.layers."): v for k, v in weights.items() if k.startswith("policy.layers.")}
     network.load_state_dict(layers)
-    _, agent = build.load_run(trained)
+    _, agent = load_run(trained)
     observation = torch.randn(4, 10)
     torch.testing.assert_close(network(observation), deterministic(agent.policy, observation), rtol=0, atol=1e-6)
     manifest = json.loads((folder / "policy.json").read_text())

@@ -28,7 +28,7 @@ from o3f.runs.counters import Counters
 from o3f.runs.files import sha256
 from o3f.runs.folder import RunFolder
 from o3f.runs.identity import read_settings
-from o3f.training import build
+from o3f.training.load import load_run
 from recipes import evaluate
 from tests.support.boxes import Box
 from tests.support.recipe_runs import ROOT, SHORT, TINY, command, run, settings
@@ -340,7 +340,7 @@ def test_f50_nothing_in_a_config_from_elsewhere_is_called_or_looked_up(
     good = Path("theirs/config.yaml").read_text()
     Path("theirs/config.yaml").write_text(text if text[0] in "!-" else good + text)
     with pytest.raises(ConfigError, match=r"theirs/config\.yaml"):
-        build.load_run("theirs")
+        load_run("theirs")
     assert command("finetune", *TINY, "pretrained=theirs") == 2
     assert "theirs/config.yaml" in capsys.readouterr().err
     assert not Path("victim").exists()

@@ -22,8 +22,8 @@ from o3f.modules import gaussian_policy
 from o3f.runs.files import read_json
 from o3f.runs.given import given_folders
 from o3f.runs.identity import run_path
-from o3f.training import build
 from o3f.training.checks import check_collector
+from o3f.training.load import load_run
 from o3f.training.task_checks import check_task
 from recipes import evaluate
 from tests.support import recipe_runs
@@ -75,7 +75,7 @@ def test_f87_a_device_that_is_not_here(theirs: Path, capsys: pytest.CaptureFixtu
         with pytest.raises(ConfigError, match=f"device={name} cannot be used here: expected cpu, cuda or cuda:NUMBER"):
             recipe_runs.run("finetune", *TINY, f"device={given}")
     spoil(theirs, "device: cpu", "device: cuda:99")
-    _, learner = build.load_run(theirs)
+    _, learner = load_run(theirs)
     assert all(value.device.type == "cpu" for value in learner.loss.parameters())
     assert "Goes on with the CPU" in capsys.readouterr().out
 

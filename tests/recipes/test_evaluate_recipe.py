@@ -16,6 +16,7 @@ from o3f.collection.behaviours import GaussianMLP
 from o3f.errors import ConfigError
 from o3f.evaluation.episodes import evaluate as play
 from o3f.training import build
+from o3f.training.load import load_run
 from recipes import collect, evaluate, export
 from tests.support.recipe_runs import REACHER, TINY, make_dataset, run, settings
 
@@ -32,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_is_the_evaluation(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main(settings("evaluate", f"run={trained}", "episodes=3", "seed=5", "optimistic=true"))
     report = json.loads((trained / "evaluation.json").read_text())
-    config, learner = build.load_run(trained)
+    config, learner = load_run(trained)
     expected = play(learner.policy, build.env_config(config), episodes=3, seed=5).returns
     plain, optimistic = report["acting"]["policy"], report["acting"]["optimistic"]
     assert plain["returns"] == expected.tolist()
@@ -44,7 +45,7 @@ def test_the_report_is_the_evaluation(trained: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_best_of_n_is_never_of_lower_value_than_the_policys_own_action(trained: Path) -> None:
-    config, learner = build.load_run(trained)
+    config, learner = load_run(trained)
     config.task.sigma = 3.0  # nearly all candidates lie in corners: often the policy's own action is the best
     states = TensorDict({"observation": torch.randn(200, 10)}, [200])
     with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():
@@ -67,7 +68,7 @@ def test_an_exported_policy_acts_the_same_and_collects(
 ) -> None:
     file = tmp_path / "policy.npz"
     export.main(settings("export", f"run={trained}", f"to={file}"))
-    _, learner = build.load_run(trained)
+    _, learner = load_run(trained)
     observations = torch.randn(5, 10)
     with set_exploration_type(ExplorationType.DETERMINISTIC), torch.no_grad():
         actions = learner.policy(TensorDict({"observation": observations}, [5]))["action"]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from tensordict.nn import TensorDictModuleBase
 from torchrl.data import ReplayBuffer
 
-from o3f.adapters import Agent, check_agent, is_agent, load_agent
+from o3f.adapters import Agent, check_agent
 from o3f.algorithms import Learner, make_learner
 from o3f.collection import Settings
 from o3f.data import (
@@ -28,16 +26,12 @@ from o3f.data import (
     open_dataset,
 )
 from o3f.envs import EnvConfig, make_gym_env, make_raw_env
-from o3f.errors import CheckpointError, ConfigError, check_device, check_keys, first_lines, require
+from o3f.errors import ConfigError, require
 from o3f.modules import OptimisticActor
 from o3f.objectives import BestOfNValue, DistillationLoss
-from o3f.runs.checkpoint import FOLDERS, load_component
-from o3f.runs.identity import leaves, plain, read_whole_settings
+from o3f.runs.identity import leaves, plain
 from o3f.training.exploration import coefficients, make_actor
 from o3f.training.schedules import Schedule
-
-#: In the folder of a run that began with an agent of the user's own: that agent, with the networks it is made of.
-AGENT_FILE = "agent.safetensors"
 
 #: Keys of ``config.algorithm`` that are no hyper-parameters of a learner.
 RECIPE_KEYS = ("name", "batch_size", "updates_per_step", "offline_steps")
@@ -240,56 +234,3 @@ def change_objective(learner: Learner, actor: TensorDictModuleBase, config: Dict
         for name in moved:  # a schedule moves what acts: what the targets choose with is the same tensor
             best_moved[name].data = moved[name]
         learner.next_value = BestOfNValue(best, learner.target_critic, *learner.target_rule)
-
-
-def load_run(
-    folder: str | Path, which: str = "latest", agent: Agent | None = None, device: str | None = None
-) -> tuple[DictConfig, Learner]:
-    """Return the configuration of a run folder and its learner.
-
-    Args:
-        folder: of the run.
-        which: the ``"latest"`` good checkpoint, or the one of the ``"best"`` evaluation of fine-tuning.
-        agent: networks for the weights, needed where the run began with networks of other code than ours: no code
-            that a run folder names is ever run.
-        device: of the networks; None is the run's own, or the CPU where this machine does not have that.
-
-    Raises:
-        ConfigError: it is not a run folder, or its configuration is not one that a run wrote, or there is no ``agent``
-            and it needs one.
-        CheckpointError: it holds no readable checkpoint, or one that does not fit the configuration.
-    """
-    file = Path(folder, "config.yaml")
-    require(file.exists(), f"{folder} is not a run folder: it has no config.yaml.")
-    config = OmegaConf.create(read_whole_settings(file))
-    if (file := Path(folder, AGENT_FILE)).exists():
-        agent = load_agent(str(file))
-    require(
-        agent is not None or not is_agent(str(config.get("pretrained"))),
-        f"the networks of {folder} are code: {config.get('pretrained')}. In Python, give them to"
-        " o3f.training.build.load_run(folder, agent=o3f.adapters.load_agent(NAME)); in evaluate, as agent=NAME.",
-    )
-    check_keys([which], FOLDERS, "checkpoint")
-    try:
-        config.device = usable_device(device or config.device)
-        trained = learner(config, agent)
-    except (AttributeError, KeyError, TypeError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{Path(folder, 'config.yaml')} is no whole configuration: {first_lines(error)}") from error
-    state = load_component(Path(folder, FOLDERS[which]), "learner")
-    try:
-        trained.load_state_dict(state)
-    except Exception as error:
-        raise CheckpointError(
-            f"the checkpoint of {folder} is of another configuration: {first_lines(error)}"
-        ) from error
-    return config, trained
-
-
-def usable_device(name: str) -> str:
-    """Return the device if this machine has it, else the CPU, with a line that says so."""
-    try:
-        check_device(name)
-    except ConfigError as error:
-        print(f"{error} Goes on with the CPU.")
-        return "cpu"
-    return name

@@ -19,7 +19,7 @@ from o3f.errors import require
 from o3f.modules import fit_normalisers
 from o3f.runs.checkpoint import load_component
 from o3f.runs.stateful import StateOf
-from o3f.training import build
+from o3f.training.load import AGENT_FILE
 from o3f.training.offline import load_pretrained, pretrain_shared
 
 #: The names of critics, their targets and V in a learner's state.
@@ -39,8 +39,8 @@ def record_agent(folder: Path, agent: Agent | None) -> dict[str, Any]:
     if agent is None:
         return {}
     digest = agent_digest(agent)
-    if is_own(agent) and not (folder / build.AGENT_FILE).exists():
-        save_agent(folder / build.AGENT_FILE, agent)
+    if is_own(agent) and not (folder / AGENT_FILE).exists():
+        save_agent(folder / AGENT_FILE, agent)
     return {"agent": digest}
 
 
