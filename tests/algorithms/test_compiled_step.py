@@ -21,6 +21,7 @@ from o3f.algorithms.lapo import LAPOConfig, LAPOLearner
 from o3f.algorithms.learner import Learner
 from o3f.algorithms.sac import SACConfig, SACLearner
 from o3f.errors import ConfigError
+from o3f.modules.noise_source import NoiseSource
 
 SIZES = {"hidden_sizes": (8, 8)}
 DRAWS = {"actor_dropout": 0.2, "aggregation": "subset", "actor_decay_steps": 6, "layer_norm": True, "normalise": True}
@@ -69,7 +70,11 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """float64, and one graph without the C++ that a compiler makes of it: seconds instead of minutes."""
     torch.compiler.reset()
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda step, **_: real(step, fullgraph=True, backend="aot_eager"))
+
+    def traced(step: Any, *, dynamic: bool | None = None, **_: Any) -> Any:
+        return real(step, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -151,6 +156,21 @@ def test_a_learning_rate_that_changes_compiles_nothing_anew() -> None:
         weights[traced] = weight.detach()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     torch.testing.assert_close(weights[True], weights[False], rtol=1e-12, atol=0)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_step_that_draws_takes_batches_of_several_sizes() -> None:
+    """The second size made torch trace a symbolic one, for which LAPO's step could not draw."""
+    source = NoiseSource()
+
+    def step(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"noisy": inputs + source.normal(inputs.shape, like=inputs)}
+
+    drawn = []
+    for take in (step, compiled_step.CompiledStep(step, {})):
+        torch.manual_seed(0)
+        drawn.append([take(torch.ones(size, 2))["noisy"] for size in (4, 6, 4)])
+    torch.testing.assert_close(drawn[1], drawn[0], rtol=0, atol=0)
 
 
 def test_another_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

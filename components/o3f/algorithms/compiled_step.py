@@ -51,7 +51,8 @@ class CompiledStep:
             f"compile=true needs a torch whose compiler follows gradients, as 2.13 does; this is {torch.__version__}.",
         )
         self._optimisers = optimisers
-        self._step: Any = torch.compile(step, fullgraph=True, options={"fallback_random": True})
+        # dynamic=False: with a symbolic batch size torch cannot trace draws that take a generator, be it None.
+        self._step: Any = torch.compile(step, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
     def __call__(self, *inputs: Any) -> dict[str, Tensor]:
         """Take the step."""
