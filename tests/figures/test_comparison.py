@@ -112,6 +112,22 @@ def test_runs_under_way_are_compared_as_far_as_all_have_got(tmp_path: Path, caps
     assert "hopper policy seed 0: not evaluated online yet, and not in it" in text
 
 
+def test_an_agent_is_the_same_found_or_given_by_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # What pretrain prints as the next command gives the folder; without it the same folder is found.
+    offline = tmp_path / "mine/hopper-iql-offline/seed0"
+    write_run(tmp_path, "noise", 0, [40.0, 41.0])
+    written = OmegaConf.load(tmp_path / "mine/hopper-iql-noise/seed0/config.yaml")
+    offline.mkdir(parents=True)
+    OmegaConf.save(
+        {key: written[key] for key in written if key not in ("online", "exploration")}, offline / "config.yaml"
+    )
+    write_run(tmp_path, "optimistic", 0, [40.0, 43.0], pretrained=str(offline))
+    assert "optimistic minus noise (1 seed): gain +2.0" in compared(tmp_path, capsys, "name=mine")
+    write_run(tmp_path, "noise", 1, [40.0, 41.0])
+    write_run(tmp_path, "optimistic", 1, [40.0, 43.0], pretrained=str(offline))  # the agent of another seed
+    assert "(2 seeds; not from the same agents)" in compared(tmp_path, capsys, "name=mine")
+
+
 def test_the_dip_is_against_the_plain_policy_of_the_same_agent(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path, "optimistic", 0, [40.0, 30.0, *[50.0] * 9]),

@@ -82,10 +82,20 @@ def _task(settings: Mapping[str, Any]) -> str:
 
 
 def _found(folder: Path, settings: Mapping[str, Any], arm: str) -> PlannedRun:
-    given = settings.get("pretrained", "auto")
-    agent = pretraining_key(settings) or (folder.parent.as_posix() if given == "auto" else str(given))
     seed = int(settings.get("seed", folder.name.removeprefix("seed")))
-    return PlannedRun(_task(settings), arm, seed, (), folder, OmegaConf.create(dict(settings)), f"{agent}-{seed}")
+    agent = _agent(folder, settings, seed)
+    return PlannedRun(_task(settings), arm, seed, (), folder, OmegaConf.create(dict(settings)), agent)
+
+
+def _agent(folder: Path, settings: Mapping[str, Any], seed: int) -> str:
+    """The agent that a run began with: the same whether it was found by its settings or given by its folder."""
+    given = str(settings.get("pretrained", "auto"))
+    if given == "auto":
+        return f"{pretraining_key(settings) or folder.parent.as_posix()}-{seed}"
+    if not (file := Path(given, "config.yaml")).exists():
+        return f"{given}-{seed}"
+    trained = read_whole_settings(file)
+    return f"{pretraining_key(trained) or given}-{trained.get('seed', seed)}"
 
 
 def results_so_far(runs: Sequence[PlannedRun], *, returns: bool) -> tuple[list[Result], dict[str, int]]:
