@@ -128,6 +128,18 @@ def test_an_agent_is_the_same_found_or_given_by_its_folder(tmp_path: Path, capsy
     assert "(2 seeds; not from the same agents)" in compared(tmp_path, capsys, "name=mine")
 
 
+def test_runs_of_pretraining_are_told_by_the_end_of_their_folders_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path, "optimistic", 0, [40.0, 43.0], task="my-offline-data")
+    assert "my-offline-data" in compared(tmp_path, capsys, "name=mine")
+    offline = write_run(tmp_path, "offline", 0, [40.0])
+    kept = OmegaConf.load(offline / "config.yaml")
+    OmegaConf.save({key: kept[key] for key in kept if key not in ("online", "exploration")}, offline / "config.yaml")
+    with pytest.raises(ConfigError, match="is a run of pre-training"):
+        compared(tmp_path, capsys, f"run=[{folder},{offline}]")
+
+
 def test_the_dip_is_against_the_plain_policy_of_the_same_agent(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path, "optimistic", 0, [40.0, 30.0, *[50.0] * 9]),

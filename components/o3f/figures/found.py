@@ -40,7 +40,7 @@ def run_folders(config: DictConfig) -> list[Path]:
             require((path / "metrics.csv").exists(), f"{path} is no run folder: it has no metrics.csv.")
     else:  # without those that have not logged yet
         logs = sorted(Path(config.runs, config.name).glob("*/seed*/metrics.csv"))
-        found = [log.parent for log in logs if "-offline" not in log.parent.parent.name]
+        found = [log.parent for log in logs if not log.parent.parent.name.endswith("-offline")]
     require(bool(found), f"there is no fine-tuning run in {Path(config.runs, config.name or '')}.")
     return found
 
@@ -107,7 +107,12 @@ def results_so_far(runs: Sequence[PlannedRun], *, returns: bool) -> tuple[list[R
 
     Returns:
         The results, and by task the online step that they were read up to.
+
+    Raises:
+        ConfigError: one of them is no run of fine-tuning.
     """
+    for run in runs:
+        require("online" in run.config, f"{run.path} is a run of pre-training: give runs of fine-tuning alone.")
     series = {
         run: read_series(run.path, int(run.config.online.steps), None if returns else reference(run)) for run in runs
     }
