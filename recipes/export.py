@@ -104,8 +104,9 @@ def export_folder(config: DictConfig, target: Path) -> None:
 def chooser(config: DictConfig, trained: DictConfig, learner: Learner) -> OptimisticActor:
     """Return the critics' choice as the run made it at the step of the checkpoint, where a schedule had come to."""
     actor = build.chooser(trained, learner)
+    actor.to("cpu")
     move_to(actor, trained.get("schedule"), load_metadata(Path(config.run) / FOLDERS[config.checkpoint])["step"])
-    return actor.to("cpu")
+    return actor
 
 
 def report(target: Path, manifest: dict[str, Any]) -> None:
