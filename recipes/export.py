@@ -25,7 +25,10 @@ from o3f.adapters import load_agent
 from o3f.algorithms import Learner
 from o3f.collection.behaviours import gaussian_mlp_from_actor
 from o3f.errors import optional
+from o3f.modules import OptimisticActor
+from o3f.runs.checkpoint import FOLDERS, load_metadata
 from o3f.training import build
+from o3f.training.exploration import move_to
 from o3f.training.load import load_run
 
 
@@ -70,7 +73,7 @@ def export_folder(config: DictConfig, target: Path) -> None:
     programs: dict[str, export.PolicyProgram] = {"policy.pt2": export.PolicyProgram(network, interface, limit)}
     actors: dict[str, TensorDictModuleBase] = {"policy.pt2": learner.policy}
     if config.optimistic:
-        actors["optimistic.pt2"] = actor = build.chooser(trained, learner).to("cpu")
+        actors["optimistic.pt2"] = actor = chooser(config, trained, learner)
         programs["optimistic.pt2"] = export.OptimisticProgram(network, interface, actor)
     observations, source = export.real_observations(trained, learner)
     with export.staged_folder(target) as folder:
@@ -97,6 +100,14 @@ def export_folder(config: DictConfig, target: Path) -> None:
         manifest = export.write_manifest(folder, contents)
         (folder / "README.md").write_text(export.card_text(manifest, network), encoding="utf-8")
     report(target, manifest)
+
+
+def chooser(config: DictConfig, trained: DictConfig, learner: Learner) -> OptimisticActor:
+    """Return the critics' choice as the run made it at the step of the checkpoint, where a schedule had come to."""
+    actor = build.chooser(trained, learner)
+    actor.to("cpu")
+    move_to(actor, trained.get("schedule"), load_metadata(Path(config.run) / FOLDERS[config.checkpoint])["step"])
+    return actor
 
 
 def report(target: Path, manifest: dict[str, Any]) -> None:

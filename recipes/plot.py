@@ -7,7 +7,7 @@ from o3f.cli.recipe import answer_first, check_keys, recipe, require, require_ra
 if __name__ == "__main__":
     answer_first("plot", __file__)  # before the imports below, which take seconds
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
@@ -38,14 +38,17 @@ def main(config: DictConfig) -> None:
     require(bool(shown), f"none of these runs has logged any of {', '.join(config.tags)}.")
     canvas = optional("matplotlib.figure", "plots").Figure((5.5 * len(shown), 4.2), layout="constrained")
     panels = canvas.subplots(1, len(shown), squeeze=False)[0]
+    cut: list[str] = []
     for panel, tag in zip(panels, shown, strict=True):
         for label, runs in arms.items():
             if drawn := curves(runs, tag, config.parts):
-                draw_mean(panel, drawn, label, confidence=config.confidence, min_seeds=config.min_seeds)
+                steps = draw_mean(panel, drawn, label, confidence=config.confidence, min_seeds=config.min_seeds)
+                cut += left_out(label, tag, drawn, steps)
         panel.set_title(tag)
         panel.set_xlabel("step")
         panel.grid(alpha=0.3)
-    panels[-1].legend(fontsize=8)
+    if panels[-1].get_legend_handles_labels()[0]:
+        panels[-1].legend(fontsize=8)
     counts = sorted({len(runs) for runs in arms.values()})
     few = f"; no interval below {config.min_seeds}" if counts[0] < config.min_seeds else ""
     seeds = "-".join(map(str, counts))
@@ -55,7 +58,16 @@ def main(config: DictConfig) -> None:
         print(f"{label}: {len(runs)} {'seed' if len(runs) == 1 else 'seeds'}")
     if len({frozenset(run.name for run in each) for each in arms.values()}) > 1:
         print("these are not the same seeds in every arm: recipes/compare.py compares those that have a pair")
-    print(f"Curves: {config.output}")
+    print("\n".join([*cut, f"Curves: {config.output}"]))
+
+
+def left_out(label: str, tag: str, drawn: Sequence[Mapping[float, float]], steps: Sequence[float]) -> list[str]:
+    """Say where an arm's curve ends before one of its runs does: a mean is drawn where all of them have a value."""
+    if not steps:
+        return [f"{label}: {tag} is not drawn, for its runs have no step in common"]
+    if steps[-1] == max(max(each) for each in drawn):
+        return []
+    return [f"{label}: {tag} is drawn up to step {steps[-1]:g}, the last one that all of its runs have"]
 
 
 def curves(runs: Sequence[Path], tag: str, count: int) -> list[dict[float, float]]:

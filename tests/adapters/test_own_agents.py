@@ -286,6 +286,15 @@ def test_a_saved_agent_is_the_same_again(agent: Agent, tmp_path: Path) -> None:
     assert again.temperature == pytest.approx(agent.temperature)
 
 
+def test_critics_that_read_the_action_first_are_not_saved_as_others(tmp_path: Path) -> None:
+    policy = gaussian_policy(3, 2, (8,), in_key="pose", action_key="thrust")
+    save_agent(tmp_path / "a.safetensors", Agent(policy, EnsembleQValue(3, 2, 2, (8,), in_keys=["pose", "thrust"])))
+    first = EnsembleQValue(2, 3, 2, (8,), in_keys=["thrust", "pose"])
+    with pytest.raises(ConfigError, match=r"critics that read \['thrust', 'pose'\] cannot be saved"):
+        save_agent(tmp_path / "b.safetensors", Agent(policy, first))
+    assert not (tmp_path / "b.safetensors").exists()
+
+
 def test_the_digest_sees_a_setting_and_a_weight() -> None:
     torch.manual_seed(0)
     policy = gaussian_policy(3, 2, (4,))

@@ -27,6 +27,7 @@ from o3f.data import observation_layout
 from o3f.envs import EnvConfig
 from o3f.errors import ConfigError, ExportError
 from o3f.modules import OptimisticActor
+from o3f.runs.checkpoint import FOLDERS, load_metadata
 from o3f.runs.files import sha256
 from o3f.training.exploration import make_actor
 from o3f.training.load import load_run
@@ -211,6 +212,20 @@ def exported(shared_datasets: Path, tmp_path_factory: pytest.TempPathFactory) ->
         trained = run("finetune", *SHORT, f"runs={folder}/runs", "exploration.num_candidates=10")
         recipe.main(settings("export", f"run={trained}", f"to={folder}/out", "optimistic=true"))
     return trained, folder / "out"
+
+
+@pytest.mark.parametrize("which", ["latest", "best"])
+def test_the_choice_is_that_of_where_a_schedule_had_come_to(shared_datasets: Path, tmp_path: Path, which: str) -> None:
+    moving = ["schedule=linear", "schedule.steps=240", "+schedule.to.exploration={sigma: 0.1, omega: 1.0}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(shared_datasets))
+        trained = run("finetune", *SHORT, f"runs={tmp_path}", "exploration.num_candidates=5", "task.sigma=0.2", *moving)
+    config = settings("export", f"run={trained}", "to=unused", f"checkpoint={which}")
+    actor = recipe.chooser(config, *recipe.load_run(config))
+    share = load_metadata(trained / FOLDERS[which])["step"] / 240
+    assert share == 0.5 or which == "best"
+    assert actor.sampler.sigma.item() == pytest.approx(0.2 - 0.1 * share)
+    assert actor.scorer.omega.item() == pytest.approx(share)
 
 
 def test_the_folder_says_what_the_policy_is(exported: tuple[Path, Path]) -> None:

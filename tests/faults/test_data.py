@@ -573,7 +573,7 @@ def test_f26_a_missing_dataset_says_how_to_get_it(tmp_path: Path) -> None:
         load_minari("mujoco/hopper/medium-v0")
     message = str(caught.value)
     assert str(tmp_path) in message
-    assert "download=true" in message
+    assert "dataset.download=true (in Python download=True)" in message
     assert "minari download mujoco/hopper/medium-v0" in message
     with pytest.raises(FileNotFoundError, match=r"recipes/collect\.py task=hopper/medium$"):
         load_minari("o3f/hopper/medium-v0")

@@ -29,6 +29,7 @@ def write_run(
     task: str = "hopper",
     pretrained: str = "auto",
     data: str = "hash",
+    every: int = 100,
 ) -> Path:
     """A run of 1000 steps with an evaluation each 100; 50 is a return of 100. Every episode has 50 steps."""
     folder = root / name / f"{task}-iql-{kind}" / f"seed{seed}"
@@ -41,13 +42,13 @@ def write_run(
         "offline": {"steps": 10},
         "pretrained": pretrained,
     }
-    given |= {"online": {"steps": 1000}, "exploration": {"kind": kind}}
+    given |= {"online": {"steps": 1000, "evaluate_every": every}, "exploration": {"kind": kind}}
     with RunLogger(folder) as logger:
         for part, score in enumerate(scores):
-            logger.log(100 * part, {"eval/score": score, "eval/return": 2 * score})
+            logger.log(every * part, {"eval/score": score, "eval/return": 2 * score})
             if part:
-                logger.log(100 * part - 50, {"rollout/return": 2 * score - 20.0})
-                logger.log(100 * part, {"rollout/return": 2 * score})
+                logger.log(every * part - 50, {"rollout/return": 2 * score - 20.0})
+                logger.log(every * part, {"rollout/return": 2 * score})
     OmegaConf.save(OmegaConf.create(given), folder / "config.yaml")
     write_text(folder / "env.json", f'{{"dataset_hash": "{data}"}}')
     return folder
@@ -103,13 +104,55 @@ def test_runs_under_way_are_compared_as_far_as_all_have_got(tmp_path: Path, caps
         write_run(tmp_path, "policy", 0, [40.0]),  # has not begun online
     ]
     results, reached = results_so_far(found_runs(runs), returns=False)
-    assert reached == {"hopper": 100}
+    assert reached == {"hopper": [100]}
     assert [(each.run.arm, each.values["final"]) for each in results] == [("optimistic", 50.0), ("noise", 45.0)]
     assert results[0].series.collected == {50: 40.0, 100: 50.0}
     (runs[0].parent / "seed1").mkdir()  # has only just been made
     text = compared(tmp_path, capsys, "name=mine")
     assert "hopper: up to step 100, the last one that all runs were evaluated at" in text
     assert "hopper policy seed 0: not evaluated online yet, and not in it" in text
+
+
+def test_evaluations_count_at_the_steps_that_all_runs_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Both policies gain a point in 100 steps. A mean over steps 100, 200, ..., 600 would make 3.5 of it, and over 300
+    # and 600 4.5: a difference that is none.
+    write_run(tmp_path, "optimistic", 0, [40.0 + part for part in range(7)])
+    write_run(tmp_path, "noise", 0, [40.0, 43.0, 46.0, 49.0], every=300)
+    text = compared(tmp_path, capsys, "name=mine")
+    assert "optimistic minus noise (1 seed): gain +0.0" in text
+    assert "hopper: up to step 600, the last one that all runs were evaluated at" in text
+    assert "only those that all have count, 2" in text
+    write_run(tmp_path, "policy", 0, [40.0, 41.0], every=1000)
+    with pytest.raises(ConfigError, match="no evaluation online at the same step"):
+        compared(tmp_path, capsys, "name=mine")
+
+
+def test_an_agent_is_the_same_found_or_given_by_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # What pretrain prints as the next command gives the folder; without it the same folder is found.
+    offline = tmp_path / "mine/hopper-iql-offline/seed0"
+    write_run(tmp_path, "noise", 0, [40.0, 41.0])
+    written = OmegaConf.load(tmp_path / "mine/hopper-iql-noise/seed0/config.yaml")
+    offline.mkdir(parents=True)
+    OmegaConf.save(
+        {key: written[key] for key in written if key not in ("online", "exploration")}, offline / "config.yaml"
+    )
+    write_run(tmp_path, "optimistic", 0, [40.0, 43.0], pretrained=str(offline))
+    assert "optimistic minus noise (1 seed): gain +2.0" in compared(tmp_path, capsys, "name=mine")
+    write_run(tmp_path, "noise", 1, [40.0, 41.0])
+    write_run(tmp_path, "optimistic", 1, [40.0, 43.0], pretrained=str(offline))  # the agent of another seed
+    assert "(2 seeds; not from the same agents)" in compared(tmp_path, capsys, "name=mine")
+
+
+def test_runs_of_pretraining_are_told_by_the_end_of_their_folders_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path, "optimistic", 0, [40.0, 43.0], task="my-offline-data")
+    assert "my-offline-data" in compared(tmp_path, capsys, "name=mine")
+    offline = write_run(tmp_path, "offline", 0, [40.0])
+    kept = OmegaConf.load(offline / "config.yaml")
+    OmegaConf.save({key: kept[key] for key in kept if key not in ("online", "exploration")}, offline / "config.yaml")
+    with pytest.raises(ConfigError, match="is a run of pre-training"):
+        compared(tmp_path, capsys, f"run=[{folder},{offline}]")
 
 
 def test_the_dip_is_against_the_plain_policy_of_the_same_agent(tmp_path: Path) -> None:

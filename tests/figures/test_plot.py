@@ -39,12 +39,28 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What is drawn, by label: curves and options."""
     calls: dict[str, list[Any]] = {}
 
-    def record(panel: Any, curves: Any, label: str, **options: Any) -> None:
-        draw_mean(panel, curves, label, **options)
+    def record(panel: Any, curves: Any, label: str, **options: Any) -> list[float]:
         calls.setdefault(label, []).append(curves)
+        return draw_mean(panel, curves, label, **options)
 
     monkeypatch.setattr(plot, "draw_mean", record)
     return calls
+
+
+def test_a_curve_that_ends_before_a_run_does_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "first", "optimistic", 0, 20.0)
+    write(tmp_path, "first", "noise", 0, 20.0)
+    behind = write(tmp_path, "first", "noise", 1, 20.0) / "metrics.csv"
+    behind.write_text("step,tag,value\n0,eval/score,10.0\n50,train/loss/actor,1.0\n")
+    command = [f"runs={tmp_path}", "name=first", f"output={tmp_path}/curves.png"]
+    plot.main(settings("plot", *command, "tags=[eval/score]"))
+    told = capsys.readouterr().out
+    assert "noise: eval/score is drawn up to step 0, the last one that all of its runs have" in told
+    assert "optimistic: eval" not in told
+    other = tmp_path / "first/hopper-iql-noise/seed0/metrics.csv"
+    other.write_text("step,tag,value\n70,train/loss/actor,1.0\n")
+    plot.main(settings("plot", *command, "tags=[train/loss/actor]"))
+    assert "noise: train/loss/actor is not drawn, for its runs have no step in common" in capsys.readouterr().out
 
 
 def test_all_runs_of_a_name_by_arm(

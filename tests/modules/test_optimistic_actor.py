@@ -203,6 +203,26 @@ def test_scores_row_by_row_and_chunk_by_chunk_are_the_same(batch, chunk_size):
     torch.testing.assert_close(scores, torch.stack(rows).reshape(*batch, 7))
 
 
+@pytest.mark.parametrize("centre", ["sample", "mean", "sample_per_candidate"])
+@pytest.mark.parametrize("ascent", [None, CandidateAscent(top=5, steps=2, rate=0.1)])
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_batch_that_does_not_say_its_shape_acts_as_one_that_does(centre, ascent, stacked):
+    policy, critic = networks()
+    if not stacked:  # read through a TensorDict, which must have the batch's shape then
+        critic = EnsembleQValue.from_modules([ValueOperator(MLP(5, 1, num_cells=[8]), ["observation", "action"])])
+    td = observations(20)
+
+    def act(given) -> torch.Tensor:
+        torch.manual_seed(0)
+        sampler = GaussianCandidates(100, 0.1, centre=centre)  # more pairs than one chunk takes
+        actor = OptimisticActor(policy, critic, sampler=sampler, ascent=ascent)
+        return given(actor)
+
+    expected = act(lambda actor: actor(td.clone())["action"])
+    assert torch.equal(act(lambda actor: actor(observation=td["observation"])), expected)
+    assert torch.equal(act(lambda actor: actor(TensorDict(td.to_dict(), []))["action"]), expected)
+
+
 def test_candidates_keep_to_the_bounds_of_the_spec():
     policy, critic = zero_policy(2), EnsembleQValue(3, 2)
     leaf = Bounded(torch.tensor([-0.25, -1.0]), torch.tensor([0.25, 0.5]), (2,))

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from o3f.modules import Argmax, MeanScore, RandomRank, Thompson, UpperConfidenceBound
+from o3f.modules import (
+    ActionLimits,
+    Argmax,
+    GaussianCandidates,
+    MeanScore,
+    RandomRank,
+    Thompson,
+    UpperConfidenceBound,
+)
 
 MAX_OF_100 = 2.50759  # expectation of the largest of 100 standard normal numbers
 
@@ -198,3 +206,13 @@ def test_rows_of_another_number_begin_an_episode_or_are_refused(scorer):
         scored(2, False)
     assert torch.equal(scored(3, False), first)
     assert torch.equal(scored(2, True), scored(2, False))
+
+
+def test_marks_of_another_shape_are_refused_and_not_widened():
+    # Two rows, two components: marks [2] would begin the episode in a component of both rows.
+    rows = TensorDict({"candidates": torch.ones(2, 5, 2), "is_init": torch.tensor([True, False])}, [2])
+    with pytest.raises(ValueError, match=r"'is_init' is \[2\], expected \[2, 1\]"):
+        RandomRank("episode")(rows)
+    limits = ActionLimits(GaussianCandidates(5, 0.1), max_change=0.1)
+    with pytest.raises(ValueError, match=r"'is_init' is \[2\], expected \[2, 1\]"):
+        limits(rows.set("action", torch.zeros(2, 2)))

@@ -6,8 +6,9 @@ from math import nan
 import pytest
 import torch
 from tensordict import TensorDict
-from tensordict.nn import TensorDictModule
+from tensordict.nn import TensorDictModule, TensorDictSequential
 from torchrl.data import Bounded
+from torchrl.modules import MLP, ProbabilisticActor
 
 from o3f.algorithms import make_learner
 from o3f.modules import EnsembleQValue, OptimisticActor, gaussian_policy, latent_policy, tanh_gaussian_policy
@@ -62,6 +63,21 @@ def test_distillation_is_the_likelihood_of_the_chosen_action():
     for name, wrong in [("weight", -1.0), ("weight", nan), ("margin", -1.0), ("margin", 2.0), ("margin", nan)]:
         with pytest.raises(ValueError, match=f"{name} must be a number in "):
             DistillationLoss(policy, actor, **{name: wrong})
+
+
+def test_distillation_refuses_a_density_that_is_not_of_the_whole_action():
+    # A Normal says a number for each component: their mean is the likelihood over the number of components.
+    network = TensorDictModule(MLP(3, 4, num_cells=[8]), ["observation"], ["both"])
+    halves = TensorDictModule(lambda both: (both[..., :2], both[..., 2:].exp()), ["both"], ["loc", "scale"])
+    policy = ProbabilisticActor(
+        TensorDictSequential(network, halves),
+        in_keys=["loc", "scale"],
+        distribution_class=torch.distributions.Normal,
+        spec=Bounded(-1.0, 1.0, (2,)),
+    )
+    actor = OptimisticActor(policy, EnsembleQValue(3, 2, 3, (8,)), 7, 0.3)
+    with pytest.raises(ValueError, match=r"log-probability has shape \[6, 2\].*as of an Independent distribution"):
+        DistillationLoss(policy, actor)(batch())
 
 
 def test_distillation_into_a_deterministic_policy():

@@ -123,6 +123,15 @@ def test_a_finished_run_keeps_its_scores(config):
         assert run.scores == {"score": 0.1 + 0.2, "step": 4}
 
 
+def test_a_finished_run_does_not_go_on_with_what_is_allowed_to_change(config):
+    with RunFolder.open(config) as run:
+        run.finish({"score": 1.0, "step": 4})
+    longer = {**config, "task": {"name": "hopper-medium", "sigma": 0.3}, "resume_allow": ["task.sigma"]}
+    with pytest.warns(UserWarning, match=r"is finished and stays what it is.*task.sigma: 0.2 -> 0.3.*name="):
+        RunFolder.open(longer).close()
+    assert OmegaConf.load(run_path(config) / "config.yaml").task.sigma == 0.2
+
+
 def test_env_json_tells_versions_and_facts(config):
     with RunFolder.open(config) as run:
         run.record_environment(dataset="d", dataset_hash="abc")

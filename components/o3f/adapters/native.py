@@ -123,6 +123,14 @@ def settings(agent: Agent) -> dict[str, Any]:
 def _check_own(agent: Agent) -> None:
     if not isinstance(agent.critic, EnsembleQValue | None):
         raise ConfigError(f"critics that are a {type(agent.critic).__name__} cannot be saved; an EnsembleQValue can.")
+    if agent.critic is not None:
+        # Names are not in the file, so it must be the order that it is read in: others would be other critics.
+        keys, actions = agent.critic.in_keys, getattr(agent.policy, "dist_sample_keys", ["action"])
+        require(
+            len(keys) == 2 and keys[1] in actions,
+            f"critics that read {keys} cannot be saved: only those of an observation and then the action can. Build"
+            " them with in_keys in this order.",
+        )
     plain = agent.value is None or type(getattr(agent.value, "module", None)) is nn.Sequential
     require(plain, "only a value_network can be saved as an agent's value.")
 

@@ -134,7 +134,7 @@ def _how_to_get(dataset_id: str, folder: Path) -> str:
         task = dataset_id.removeprefix("o3f/").rsplit("-v", 1)[0]
         return f"Make it on this machine with: python recipes/collect.py task={task}"
     return (
-        "Nothing is downloaded unasked: give the override download=true, or run"
+        "Nothing is downloaded unasked: give dataset.download=true (in Python download=True), or run"
         f" `{_ROOT_VARIABLE}={folder} minari download {dataset_id}` (both need `pip install 'minari[hf]'`)."
         " The o3f/* datasets are made on this machine with: python recipes/collect.py task=..."
     )

@@ -96,12 +96,14 @@ def explained(config: DictConfig) -> str:
     return f"{unit}; means over seeds ± {config.confidence:.0%} Student interval"
 
 
-def remarks(runs: Sequence[PlannedRun], results: Sequence[Result], reached: Mapping[str, int]) -> list[str]:
-    """Say how far the comparison goes, and which runs are not in it."""
+def remarks(runs: Sequence[PlannedRun], results: Sequence[Result], reached: Mapping[str, Sequence[int]]) -> list[str]:
+    """Say how far the comparison goes, and which runs and evaluations are not in it."""
     lines = []
-    for task, step in reached.items():
+    for task, steps in reached.items():
         ends = {int(run.config.online.steps) for run in runs if run.task == task}
-        if ends != {step}:
-            lines.append(f"{task}: up to step {step}, the last one that all runs were evaluated at")
+        if ends != {steps[-1]}:
+            lines.append(f"{task}: up to step {steps[-1]}, the last one that all runs were evaluated at")
+        if len({run.config.online.get("evaluate_every") for run in runs if run.task == task}) > 1:
+            lines.append(f"{task}: runs were evaluated at other steps; only those that all have count, {len(steps)}")
     absent = [run for run in runs if run not in {each.run for each in results}]
     return lines + [f"{run}: not evaluated online yet, and not in it" for run in absent]

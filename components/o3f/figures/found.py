@@ -40,7 +40,7 @@ def run_folders(config: DictConfig) -> list[Path]:
             require((path / "metrics.csv").exists(), f"{path} is no run folder: it has no metrics.csv.")
     else:  # without those that have not logged yet
         logs = sorted(Path(config.runs, config.name).glob("*/seed*/metrics.csv"))
-        found = [log.parent for log in logs if "-offline" not in log.parent.parent.name]
+        found = [log.parent for log in logs if not log.parent.parent.name.endswith("-offline")]
     require(bool(found), f"there is no fine-tuning run in {Path(config.runs, config.name or '')}.")
     return found
 
@@ -82,38 +82,62 @@ def _task(settings: Mapping[str, Any]) -> str:
 
 
 def _found(folder: Path, settings: Mapping[str, Any], arm: str) -> PlannedRun:
-    given = settings.get("pretrained", "auto")
-    agent = pretraining_key(settings) or (folder.parent.as_posix() if given == "auto" else str(given))
     seed = int(settings.get("seed", folder.name.removeprefix("seed")))
-    return PlannedRun(_task(settings), arm, seed, (), folder, OmegaConf.create(dict(settings)), f"{agent}-{seed}")
+    agent = _agent(folder, settings, seed)
+    return PlannedRun(_task(settings), arm, seed, (), folder, OmegaConf.create(dict(settings)), agent)
 
 
-def results_so_far(runs: Sequence[PlannedRun], *, returns: bool) -> tuple[list[Result], dict[str, int]]:
+def _agent(folder: Path, settings: Mapping[str, Any], seed: int) -> str:
+    """The agent that a run began with: the same whether it was found by its settings or given by its folder."""
+    given = str(settings.get("pretrained", "auto"))
+    if given == "auto":
+        return f"{pretraining_key(settings) or folder.parent.as_posix()}-{seed}"
+    if not (file := Path(given, "config.yaml")).exists():
+        return f"{given}-{seed}"
+    trained = read_whole_settings(file)
+    return f"{pretraining_key(trained) or given}-{trained.get('seed', seed)}"
+
+
+def results_so_far(runs: Sequence[PlannedRun], *, returns: bool) -> tuple[list[Result], dict[str, list[int]]]:
     """Read runs, those that are under way too, up to the last evaluation that all runs of their task have.
+
+    Evaluations at steps that another run of the task has none at are left out: means over them would be of other steps.
 
     Args:
         runs: those without an evaluation online are left out.
         returns: leave returns as they are, instead of scores.
 
     Returns:
-        The results, and by task the online step that they were read up to.
+        The results, and by task the online steps of their evaluations.
+
+    Raises:
+        ConfigError: one of them is no run of fine-tuning, or runs of a task were never evaluated at the same step.
     """
+    for run in runs:
+        require("online" in run.config, f"{run.path} is a run of pre-training: give runs of fine-tuning alone.")
     series = {
         run: read_series(run.path, int(run.config.online.steps), None if returns else reference(run)) for run in runs
     }
     begun = {run: curves for run, curves in series.items() if curves.online}
-    last: dict[str, int] = {}
+    shared: dict[str, set[int]] = {}
     for run, curves in begun.items():
-        last[run.task] = min(max(curves.evaluated), last.get(run.task, max(curves.evaluated)))
-    cut = {run: until(curves, last[run.task]) for run, curves in begun.items()}
-    return results_of(cut, plain_policies(list(begun))), last
+        steps = {step for step in curves.evaluated if step > 0}
+        shared[run.task] = shared.get(run.task, steps) & steps
+    for task, steps in shared.items():
+        require(
+            bool(steps),
+            f"the runs of {task} have no evaluation online at the same step: give runs with the same"
+            " online.evaluate_every, or wait until all have got as far.",
+        )
+    cut = {run: at_steps(curves, shared[run.task]) for run, curves in begun.items()}
+    return results_of(cut, plain_policies(list(begun))), {task: sorted(steps) for task, steps in shared.items()}
 
 
-def until(series: Series, step: int) -> Series:
-    """Return what a run had logged up to an online step."""
-    evaluated = {at: score for at, score in series.evaluated.items() if at <= step}
-    collected = {at: score for at, score in series.collected.items() if at <= step}
-    return replace(series, evaluated=evaluated, collected=collected, steps=step)
+def at_steps(series: Series, steps: set[int]) -> Series:
+    """Return what a run had logged up to the last of some online steps; of its evaluations those there, and before."""
+    evaluated = {at: score for at, score in series.evaluated.items() if at in steps or at == 0}
+    collected = {at: score for at, score in series.collected.items() if at <= max(steps)}
+    return replace(series, evaluated=evaluated, collected=collected, steps=max(steps))
 
 
 def plain_policies(runs: Sequence[PlannedRun]) -> dict[str, str]:

@@ -117,7 +117,7 @@ def draw_mean(
     confidence: float = 0.95,
     min_seeds: int = 2,
     color: str | None = None,
-) -> None:
+) -> list[float]:
     """Draw the mean over seeds at the steps that all have, with an interval, else each seed as a thin line.
 
     Args:
@@ -127,10 +127,13 @@ def draw_mean(
         confidence: of the interval.
         min_seeds: with fewer there is no interval.
         color: of the lines; None takes the next one of the panel's.
+
+    Returns:
+        The steps that were drawn.
     """
     steps = sorted(set.intersection(*(set(each) for each in curves)))
     if not steps:
-        return
+        return steps
     values = [[each[step] for each in curves] for step in steps]
     (line,) = panel.plot(steps, [float(np.mean(row)) for row in values], marker="o", ms=2.5, label=label, color=color)
     if len(curves) >= max(2, min_seeds):
@@ -139,3 +142,4 @@ def draw_mean(
         panel.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, lw=0)
     elif len(curves) > 1:
         panel.plot(steps, values, color=line.get_color(), lw=0.5, alpha=0.5)
+    return steps

@@ -11,7 +11,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from o3f.modules.acting import centre_of
-from o3f.modules.arguments import check_module, check_per_dimension, numbers
+from o3f.modules.arguments import check_flags, check_module, check_per_dimension, numbers
 from o3f.modules.candidates import Centre
 from o3f.modules.keys import key_list
 from o3f.modules.selectors import Argmax
@@ -52,8 +52,8 @@ class ActionLimits(TensorDictModuleBase):
         is_init_key: entry ``[*B, 1]`` that marks an episode's first step, written by TorchRL's ``InitTracker``.
 
     Raises:
-        ValueError: if a limit is negative or NaN; at the call, if it is of another width than the action, or the veto
-            returns no mask of the candidates.
+        ValueError: if a limit is negative or NaN; at the call, if it is of another width than the action, the veto
+            returns no mask of the candidates, or ``is_init_key`` is not ``[*B, 1]``.
         TypeError: if ``sampler`` is no TensorDictModule, or ``veto`` cannot be called.
         RuntimeError: at the call, if all candidates of a state and the policy's action are forbidden, or the
             action before is not known.
@@ -182,6 +182,7 @@ class ActionLimits(TensorDictModuleBase):
         is_init = tensordict.get(self.is_init_key, None)
         if is_init is None:
             raise KeyError(f"max_change needs {self.is_init_key!r}: add torchrl.envs.InitTracker() to the environment.")
+        check_flags(self.is_init_key, is_init, base.shape[:-2])
         previous, first = self._previous, is_init.unsqueeze(-1)
         if previous is None or previous.shape != base.squeeze(-2).shape:
             if not bool(is_init.all()):

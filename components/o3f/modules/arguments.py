@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -99,6 +99,24 @@ def numbers(name: str, value: Any, dtype: torch.dtype | None = torch.float32) ->
         return torch.as_tensor(value, dtype=dtype).detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be a number, or a sequence of numbers, got {value!r}.") from error
+
+
+def check_flags(name: Any, flags: Tensor, batch: Sequence[int]) -> None:
+    """Check that there is one flag for each row: ``[B]`` would be widened to ``[B, B]`` without a word.
+
+    Args:
+        name: the entry's.
+        flags: that mark rows, an episode's first step for example.
+        batch: the shape of the rows.
+
+    Raises:
+        ValueError: if they have not the shape ``[*B, 1]``.
+    """
+    if flags.shape != (*batch, 1):
+        raise ValueError(
+            f"{name!r} is {list(flags.shape)}, expected {[*batch, 1]}: one flag for each row, as"
+            " torchrl.envs.InitTracker writes it."
+        )
 
 
 def check_per_dimension(name: str, value: Tensor, size: int | None = None) -> None:

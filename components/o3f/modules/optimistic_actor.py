@@ -12,7 +12,15 @@ from tensordict.nn import TensorDictModuleBase, dispatch
 from torch import Tensor
 from torchrl.data import TensorSpec
 
-from o3f.modules.acting import action_bounds, base_action, evaluating, exploring, settle_bounds, spec_of
+from o3f.modules.acting import (
+    action_bounds,
+    base_action,
+    centre_of,
+    evaluating,
+    exploring,
+    settle_bounds,
+    spec_of,
+)
 from o3f.modules.actor_parts import check_parts, refuse_both
 from o3f.modules.arguments import check_module, check_switches, whole_number
 from o3f.modules.ascent import CandidateAscent
@@ -185,6 +193,9 @@ class OptimisticActor(TensorDictModuleBase):
 
     def _explore(self, private: TensorDictBase) -> TensorDictBase:
         action = base_action(self.policy, private, self.sampler, self.action_key)
+        each = centre_of(self.sampler) == "sample_per_candidate"
+        if private.batch_size != (batch := action.shape[: -2 if each else -1]):
+            private.batch_size = batch  # entries given by name, or of a TensorDict that does not say its shape
         candidates = self.sampler(private.set(self.action_key, action)).get("candidates")
         if candidates.shape[-1:] != action.shape[-1:]:
             raise ValueError(f"The sampler wrote {list(candidates.shape)} around actions {list(action.shape)}.")

@@ -16,6 +16,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from o3f.errors import number
+from o3f.modules.arguments import check_flags
 from o3f.modules.keys import key_list
 from o3f.modules.noise_source import NoiseSource
 from o3f.modules.watched import check_written
@@ -184,6 +185,7 @@ class HeldForEpisode(nn.Module):
 
         Raises:
             KeyError: if ``is_init_key`` is missing.
+            ValueError: if it is not ``[*B, 1]``.
             RuntimeError: if the batch is of another shape than before, and not all its rows begin an episode.
         """
         is_init = tensordict.get(self.is_init_key, None)
@@ -192,6 +194,7 @@ class HeldForEpisode(nn.Module):
                 f"Choosing once per episode needs {self.is_init_key!r}: "
                 "add torchrl.envs.InitTracker() to the environment."
             )
+        check_flags(self.is_init_key, is_init, fresh.shape[:-1])
         if self._held is None or self._held.shape != fresh.shape:
             if self._held is not None and not bool(is_init.all()):
                 raise RuntimeError(

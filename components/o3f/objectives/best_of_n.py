@@ -19,6 +19,7 @@ from o3f.modules import LatentPolicy, OptimisticActor
 from o3f.modules.acting import action_bounds, evaluating
 from o3f.modules.arguments import check_module
 from o3f.objectives.functional import Aggregation, aggregate_critics
+from o3f.objectives.loss_arguments import log_probability
 
 
 class BestOfNValue:
@@ -93,13 +94,18 @@ class DistillationLoss:
         self.margin = margin
 
     def __call__(self, batch: TensorDictBase) -> Tensor:
-        """Return the loss, a scalar, for the states in ``batch`` ``[*B]``."""
+        """Return the loss, a scalar, for the states in ``batch`` ``[*B]``.
+
+        Raises:
+            ValueError: if the policy's distribution does not say one number per action.
+        """
         key = self.actor.action_key
         chosen = best_action(self.actor, batch).get(key)
         states = batch.select(*self.policy.in_keys)
         policy: Any = self.policy
         if hasattr(policy, "get_dist"):
-            loss = -policy.get_dist(states).log_prob(chosen.clamp(*self._inner_bounds(chosen)))
+            inner = chosen.clamp(*self._inner_bounds(chosen))
+            loss = -log_probability(policy.get_dist(states), inner, like=chosen[..., 0])
         elif isinstance(policy, LatentPolicy):
             loss = (policy.decoder(policy.actor(states)).get(key) - chosen).square().sum(-1)
         else:

@@ -114,8 +114,8 @@ def log_probability(policy: Any, action: Tensor, like: Tensor) -> Tensor:
     log_prob: Tensor = policy.log_prob(action)
     if log_prob.shape != like.shape:
         raise ValueError(
-            f"The policy's log-probability has shape {list(log_prob.shape)} and the critics' values"
-            f" {list(like.shape)}; expected one number per action, as of an Independent distribution."
+            f"The policy's log-probability has shape {list(log_prob.shape)} where there are"
+            f" {list(like.shape)} actions; expected one number per action, as of an Independent distribution."
         )
     return log_prob
 

@@ -149,7 +149,15 @@ class RunFolder:
                 + "\nGive this run another name (name=...), delete that folder, or list in resume_allow=[KEY,...] what"
                 " may change on the way."
             )
-        if changed := config_difference(old, settings, free_keys):
+        if not (changed := config_difference(old, settings, free_keys)):
+            return
+        if (self.path / "done.json").exists():
+            warnings.warn(
+                f"{self.path} is finished and stays what it is, a run with another configuration than this (there ->"
+                f" asked for): {', '.join(changed)}. Give name=... for a run with the new one.",
+                stacklevel=4,
+            )
+        else:
             warnings.warn(f"{self.path} goes on with another configuration: {', '.join(changed)}.", stacklevel=4)
             # Until there is something of the new one, the folder is a run of the old one: this may still be refused.
             self._changed = settings

@@ -25,6 +25,7 @@ from o3f.modules import (
     matched_sigma,
 )
 from o3f.modules.action_limits import ActionLimits, Veto
+from o3f.training.schedules import Schedule
 
 Options = dict[str, Any]
 Module: TypeAlias = TensorDictModuleBase
@@ -83,6 +84,19 @@ def coefficients(actor: Module) -> dict[str, Tensor]:
     parts = [getattr(actor, name) for name in ("sampler", "scorer", "selector") if hasattr(actor, name)]
     buffers = {name.rpartition(".")[2]: tensor for part in parts for name, tensor in part.named_buffers()}
     return {name: buffers[name] for name in ("sigma", "omega", "temperature") if name in buffers}
+
+
+def move_to(actor: Module, schedule: Mapping[str, Any] | None, step: int) -> None:
+    """Set an actor's coefficients to what a run's ``schedule`` had made of them after ``step`` online steps.
+
+    Args:
+        actor: as the run's ``exploration`` says, which is what they began with.
+        schedule: ``kind``, ``steps`` and ``to.exploration``; None for a run without one.
+        step: of the checkpoint.
+    """
+    to = dict((schedule or {}).get("to", {}).get("exploration") or {})
+    if schedule is not None and to and schedule["kind"] != "same":
+        Schedule(schedule["kind"], to, schedule["steps"], coefficients(actor)).step(step)
 
 
 def _check_numbers(options: Options, action_dim: int) -> None:
