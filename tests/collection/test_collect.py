@@ -25,7 +25,6 @@ from o3f.collection.behaviours import (
 from o3f.data import load_minari
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
 from o3f.modules import gaussian_policy
-from o3f.training import build
 from recipes import collect as collect_recipe
 from recipes.collect import main
 

@@ -221,7 +221,7 @@ def test_the_choice_is_that_of_where_a_schedule_had_come_to(shared_datasets: Pat
         patch.setenv("MINARI_DATASETS_PATH", str(shared_datasets))
         trained = run("finetune", *SHORT, f"runs={tmp_path}", "exploration.num_candidates=5", "task.sigma=0.2", *moving)
     config = settings("export", f"run={trained}", "to=unused", f"checkpoint={which}")
-    actor = recipe.chooser(config, *recipe.load_run(config))
+    actor = recipe.chooser(config, *recipe.given_run(config))
     share = load_metadata(trained / FOLDERS[which])["step"] / 240
     assert share == 0.5 or which == "best"
     assert actor.sampler.sigma.item() == pytest.approx(0.2 - 0.1 * share)
