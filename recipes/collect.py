@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tensordict.nn import TensorDictModuleBase
@@ -74,7 +73,6 @@ def main(config: DictConfig) -> None:
             overwrite=config.overwrite,
             steps=config.steps,
         )
-    torch.manual_seed(config.seed)
     returns: list[float] = []
     with writer, Progress(f"collect {task.dataset.id}", total=config.steps, enabled=config.progress) as progress:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from o3f.collection.behaviours import (
 from o3f.collection.behaviours.waypoint import distances_to, next_cell
 from o3f.data import observation_layout
 from o3f.envs import EnvConfig, episode_seed, make_raw_env
+from o3f.envs.seeds import seed_streams
 from o3f.modules import gaussian_policy, latent_policy
 
 COUNTER = EnvConfig("toy/Counter-v0", kwargs={"end": 4})
@@ -216,6 +218,38 @@ def test_an_episode_depends_on_its_number_alone() -> None:
     np.testing.assert_array_equal(first[0].observations, again[1].observations)
     np.testing.assert_array_equal(first[1].actions, again[0].actions)
     assert not np.array_equal(first[0].actions, first[1].actions)
+
+
+class GlobalStart(gymnasium.Env[Any, Any]):
+    """Begins where NumPy's global stream says, which no seed of a reset touches, as OGBench's mazes do."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.random.random(1), {}  # noqa: NPY002
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.array([random.random()]), 0.0, True, False, {}
+
+
+def test_global_streams_are_the_episodes_own_and_put_back() -> None:
+    drawn = TensorDictModule(torch.rand_like, in_keys=["observation"], out_keys=["action"])
+    policy = PolicyBehaviour(drawn, observation_layout(GlobalStart.observation_space))
+    seed_streams(3)
+    expected = random.random(), np.random.random(), torch.rand(())  # noqa: NPY002
+    played = []
+    for number, episode in enumerate((0, 1, 0)):
+        seed_streams(number)
+        played.append(rollout(GlobalStart(), policy, seed=5, episode=episode, max_steps=9))
+    np.testing.assert_array_equal(played[2].observations, played[0].observations)
+    np.testing.assert_array_equal(played[2].actions, played[0].actions)
+    assert not np.isclose(played[1].observations, played[0].observations).any()
+    assert not np.isclose(played[1].actions, played[0].actions).any()
+    seed_streams(3)
+    rollout(GlobalStart(), policy, seed=5, episode=0, max_steps=9)
+    assert (random.random(), np.random.random(), torch.rand(())) == expected  # noqa: NPY002
 
 
 def test_files_take_turns_and_noise_is_added() -> None:

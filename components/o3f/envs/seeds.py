@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from o3f.modules.arguments import whole_number
 
 class SeededResets(Wrapper):
     """Episode ``k`` resets with :func:`episode_seed` ``(seed, k)``, so any episode can be replayed alone.
+
+    That holds for what an environment draws from its own generator, as Gymnasium asks of it; what it draws from a
+    global stream, no seed of a reset reaches.
 
     A reset with a seed of its own (``set_seed`` of a TorchRL environment) makes that the seed and starts
     again at episode 0.
@@ -53,3 +58,16 @@ def seed_streams(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def own_streams(seed: int) -> Iterator[None]:
+    """Seed the global streams as :func:`seed_streams` does for the block, and put them back afterwards."""
+    saved_python, saved_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            seed_streams(seed)
+            yield
+    finally:
+        random.setstate(saved_python)
+        np.random.set_state(saved_numpy)  # noqa: NPY002

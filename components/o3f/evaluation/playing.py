@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tensordict.nn import TensorDictModuleBase
 
 from o3f.envs import EnvConfig, make_raw_env
 from o3f.envs.flat_observation import FlatObservation
+from o3f.envs.seeds import own_streams
 from o3f.errors import ActionError, EvaluationError
 
 
@@ -89,20 +89,13 @@ def isolated(policy: TensorDictModuleBase, seed: int) -> Iterator[None]:
     saved_generators = [(generator, generator.get_state()) for generator in generators]
     saved_buffers = [(buffer, buffer.clone()) for buffer in policy.buffers()]
     saved_attributes = [(module, dict(vars(module))) for module in modules]
-    saved_python, saved_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = range(torch.cuda.device_count())
     try:
-        with torch.random.fork_rng(devices):
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            torch.manual_seed(seed)
+        with own_streams(seed):
             for generator in generators:
                 generator.manual_seed(seed)
             policy.eval()
             yield
     finally:
-        random.setstate(saved_python)
-        np.random.set_state(saved_numpy)  # noqa: NPY002
         for generator, state in saved_generators:
             generator.set_state(state)
         for buffer, value in saved_buffers:

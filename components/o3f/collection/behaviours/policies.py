@@ -74,7 +74,7 @@ class GaussianMLPBehaviour(Behaviour):
 class PolicyBehaviour(Behaviour):
     """Any TensorDict policy that reads ``observation`` and writes ``action``.
 
-    It draws from torch's global stream, so seed that for data that can be made again.
+    It draws from torch's global stream, which :func:`~o3f.collection.behaviours.rollout` seeds for each episode.
 
     Args:
         policy: a policy of this environment, actions in [-1, 1].

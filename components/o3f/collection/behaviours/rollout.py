@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from o3f.envs.seeds import episode_seed
+from o3f.envs.seeds import episode_seed, own_streams
 from o3f.envs.wrappers import Env
 
 Array = npt.NDArray[np.floating]
@@ -58,8 +58,9 @@ class Behaviour(Protocol):
 def rollout(env: Env, behaviour: Behaviour, *, seed: int, episode: int, max_steps: int) -> Trajectory:
     """Record one episode.
 
-    Everything drawn here depends on ``(seed, episode)`` alone. An episode cut off by ``max_steps`` ends as
-    truncated. Observations are copied, since an environment may give the same array every time.
+    Everything drawn here depends on ``(seed, episode)`` alone, also what the environment or the behaviour draws from
+    the global streams of Python, NumPy and torch, which are put back afterwards. An episode cut off by ``max_steps``
+    ends as truncated. Observations are copied, since an environment may give the same array every time.
 
     Args:
         env: from :func:`o3f.envs.make_raw_env`.
@@ -73,17 +74,18 @@ def rollout(env: Env, behaviour: Behaviour, *, seed: int, episode: int, max_step
     """
     rng = np.random.default_rng([seed, episode, 1])
     reset_seed = episode_seed(seed, episode)
-    observation, _ = env.reset(seed=reset_seed, options=behaviour.start(episode, rng))
-    observations: list[Any] = [checked(observation, 0.0, 0)]
-    steps: list[tuple[Array, float, bool, bool]] = []
-    done = False
-    while not done:
-        action = np.clip(behaviour.act(observation, rng), -1.0, 1.0).astype(np.float32)
-        observation, reward, terminated, truncated, _ = env.step(action)
-        truncated = truncated or (len(steps) + 1 == max_steps and not terminated)
-        steps.append((action, float(reward), bool(terminated), bool(truncated)))
-        observations.append(checked(observation, steps[-1][1], len(steps)))
-        done = terminated or truncated
+    with own_streams(reset_seed):
+        observation, _ = env.reset(seed=reset_seed, options=behaviour.start(episode, rng))
+        observations: list[Any] = [checked(observation, 0.0, 0)]
+        steps: list[tuple[Array, float, bool, bool]] = []
+        done = False
+        while not done:
+            action = np.clip(behaviour.act(observation, rng), -1.0, 1.0).astype(np.float32)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            truncated = truncated or (len(steps) + 1 == max_steps and not terminated)
+            steps.append((action, float(reward), bool(terminated), bool(truncated)))
+            observations.append(checked(observation, steps[-1][1], len(steps)))
+            done = terminated or truncated
     actions, rewards, terminations, truncations = zip(*steps, strict=True)
     trajectory = Trajectory(
         observations=stack(observations),
