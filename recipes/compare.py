@@ -1,6 +1,6 @@
 """Which of my arms is better, and how sure is that? python recipes/compare.py name=default.
 
-Takes finished runs and those under way, as far as all of a task have got. Seeds of two arms make a pair.
+Takes finished runs and those under way, at the evaluations that all of a task have. Seeds of two arms make a pair.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def test_a_wrong_command_line_is_explained(run, arguments, message):
 def test_missing_values_are_named(run):
     code, output, errors = run(name="asking")
     assert (code, output) == (2, "")
-    assert errors == "error: no value for needed, other.also; add them as key=value.\n"
+    assert errors == "error: no value for needed, other.also: give needed=VALUE other.also=VALUE.\n"
     assert run("needed=1", "other.also=2", name="asking")[0] == 0
 
 

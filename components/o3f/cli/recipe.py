@@ -135,7 +135,7 @@ def _checked(config: DictConfig, keys: Keys | None) -> DictConfig:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
         raise ConfigError(str(error)) from error
-    require(not missing, f"no value for {', '.join(missing)}; add them as key=value.")
+    require(not missing, f"no value for {', '.join(missing)}: give {' '.join(f'{key}=VALUE' for key in missing)}.")
     if config.get("threads") is not None:
         require_range(config, "threads", "[1, 1024]", integer=True)
     if "precision" in config:

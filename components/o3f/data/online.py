@@ -53,7 +53,7 @@ def restore_online(buffer: ReplayBuffer, state: Mapping[str, Any]) -> None:
     if state["capacity"] != writer.capacity:
         raise ValueError(
             f"The saved buffer has room for {state['capacity']} online rows, this one for {writer.capacity}."
-            " Resume with the same online_capacity."
+            " Resume with the same online_capacity (online.steps of a run)."
         )
     if (generator is None) != ("generator" not in state):
         raise ValueError("Only one of the saved and the present buffer has a generator. Give it to both or none.")

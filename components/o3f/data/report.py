@@ -22,8 +22,8 @@ _NOT_FINITE = "is not finite"
 _OUT_OF_BOUNDS = "exceeds the action bounds"
 _GOES_ON = "ends the episode before its last step"
 _CURES = {
-    _NOT_FINITE: "Repair these values, or leave their episodes out with on_nonfinite=drop_episode.",
-    _OUT_OF_BOUNDS: "Check the action space and action_scale, or accept clipping with clip_actions=true.",
+    _NOT_FINITE: "Repair these values, or leave their episodes out with (dataset.)on_nonfinite=drop_episode.",
+    _OUT_OF_BOUNDS: "Check the action space and action_scale, or accept clipping with (dataset.)clip_actions=true.",
     _GOES_ON: "The next observation there belongs to another episode: split the episode at this step.",
 }
 
@@ -124,8 +124,8 @@ class DatasetReport:
         elif self.unfinished == len(self.returns) and self.unmarked_ends == "stop":
             faults.append(
                 f"neither 'terminations' nor 'truncations' is true at the end of any of {self.unfinished}"
-                " episode(s). If a limit cut every episode, say so with unmarked_ends=truncate, which takes each"
-                " end as a truncation; otherwise make the dataset again with its flags."
+                " episode(s). If a limit cut every episode, say so with (dataset.)unmarked_ends=truncate, which takes"
+                " each end as a truncation; otherwise make the dataset again with its flags."
             )
         if self.transitions and self._only_zeros:
             faults.append("all observations and actions are zero: the file is damaged. Get the dataset again.")

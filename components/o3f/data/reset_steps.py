@@ -22,7 +22,7 @@ INDEPENDENT = 0.75
 _RESETS = (
     "with a step that no action made: from the last observation of an earlier episode to that after a reset, with"
     " reward 0. gymnasium.wrappers.Autoreset inside the recorder leaves that, or a vectorised environment in next-step"
-    " mode. Leave these steps out with reset_steps=drop."
+    " mode. Leave these steps out with (dataset.)reset_steps=drop."
 )
 _FALSE_ENDS = (
     "with what is recorded as the last observation of an earlier one, which was cut off: there the value of a start is"

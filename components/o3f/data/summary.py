@@ -77,10 +77,12 @@ class Summary:
         actions = ", ".join(f"{a:.2g} to {b:.2g}" for a, b in zip(low, high, strict=True))
         if len(low) > 4:
             used = 50 * (high - low)
-            actions = f"{low.min():.2g} to {high.max():.2g}, a dimension {used.min():.0f} to {used.max():.0f} % of it"
+            share = "-".join(dict.fromkeys(f"{each:.0f}" for each in (used.min(), used.max())))
+            actions = f"{low.min():.2g} to {high.max():.2g}, each dimension over {share} % of that range"
         ended = 100 * self.terminated / len(self.lengths)
+        episodes = "1 episode" if len(self.lengths) == 1 else f"{len(self.lengths)} episodes"
         return (
-            f"{len(self.lengths)} episodes of {_range(self.lengths)} steps, return {_range(returns)};"
+            f"{episodes} of {_range(self.lengths)} steps, return {_range(returns)};"
             f" {ended:.0f} % terminated, {100 - ended:.0f} % truncated; actions in [-1, 1]: {actions}"
         )
 

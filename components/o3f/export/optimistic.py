@@ -134,7 +134,7 @@ def _check_parts(actor: OptimisticActor, sampler: Any) -> None:
     for name, (part, types) in known.items():
         if type(part) not in types:
             expected = " or ".join(each.__name__ for each in types)
-            raise ConfigError(f"optimistic=true: the run's {name} are {type(part).__name__}, expected {expected}.")
+            raise ConfigError(f"optimistic=true: found {type(part).__name__} as the run's {name}, expected {expected}.")
     if actor.ascent is not None:
         raise ConfigError(
             "optimistic=true: the run's candidates climb (exploration=ascent), whose gradients a program cannot take."

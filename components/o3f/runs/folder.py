@@ -143,11 +143,12 @@ class RunFolder:
         allowed = settings.get("resume_allow") or []
         check_keys(allowed, leaves(old) | leaves(settings), "resume_allow")
         if changed := config_difference(old, settings, {*free_keys, *allowed}):
+            longer = any(each.startswith("online.steps:") for each in changed)
             raise ConfigError(
                 f"{self.path} holds a run with another configuration (old -> new):\n  "
                 + "\n  ".join(changed)
                 + "\nGive this run another name (name=...), delete that folder, or list in resume_allow=[KEY,...] what"
-                " may change on the way."
+                f" may change on the way{', but not online.steps, the size of its buffer' if longer else ''}."
             )
         if not (changed := config_difference(old, settings, free_keys)):
             return
