@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 
 help:
 	@echo "make setup       install what the recipes need into $(VENV)"
-	@echo "make quickstart  pre-train, fine-tune, compare: seven minutes of two cores"
+	@echo "make quickstart  pre-train, fine-tune, compare: seven to eleven minutes of two cores"
 	@echo "make test        run the tests"
 	@echo "make test-slow   run the tests that take minutes: figures, quickstart, benchmark, every compiled step"
 	@echo "make lint        ruff and mypy, as continuous integration runs them"
