@@ -10,7 +10,6 @@ import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule
 from torch import Tensor
-from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules.arguments import check_switches
@@ -54,31 +53,19 @@ class ActorCriticLoss(BoundLoss):
     """
 
     @dataclass
-    class _AcceptedKeys(LossModule._AcceptedKeys):
-        action: NestedKey = "action"
-        value: NestedKey = "state_value"
+    class _AcceptedKeys(BoundLoss._AcceptedKeys):
         log_prob: NestedKey = "action_log_prob"  # neither read nor written, as in TorchRL 0.14: set_keys takes it
-        priority: NestedKey = "td_error"
-        priority_weight: NestedKey = "priority_weight"
-        state_action_value: NestedKey = "state_action_value"
-        reward: NestedKey = "reward"
-        done: NestedKey = "done"
-        terminated: NestedKey = "terminated"
 
     target_actor = False
     """Whether a subclass has a target policy, too, ``target_actor_network``."""
 
-    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     default_keys = _AcceptedKeys
 
     actor_network: ProbabilisticTensorDictSequential
     actor_network_params: TensorDictParams
     target_actor_network: Any
     target_actor_network_params: TensorDictParams
-    qvalue_network: Critics
-    qvalue_network_params: TensorDictParams
-    target_qvalue_network: Critics
-    target_qvalue_network_params: TensorDictParams
 
     def __init__(
         self,
@@ -112,11 +99,6 @@ class ActorCriticLoss(BoundLoss):
         self._adopt_key("action", getattr(actor_network, "dist_sample_keys", ()))
         self._adopt_key("state_action_value", critic.out_keys)
         self.make_value_estimator()
-
-    @property
-    def critic(self) -> Critics:
-        """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
-        return self.qvalue_network
 
     def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
         keys, networks = self.tensor_keys, (self.actor_network, self.qvalue_network)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
 from torch import Tensor
-from torchrl.objectives import ValueEstimators
+from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
 from o3f.errors import number
 from o3f.modules.keys import key_list
 from o3f.modules.watched import check_written
 from o3f.objectives.bound_networks import BoundNetworks
+from o3f.objectives.critics import Critics
 from o3f.objectives.loss_arguments import check_bootstrap, refuse_mappings
 from o3f.objectives.ranges import RANGES, check_ranges
 
@@ -37,7 +39,26 @@ def stack_states(tensordict: TensorDictBase, keys: Iterable[NestedKey]) -> dict[
 
 
 class BoundLoss(BoundNetworks):
-    """The base of all losses: what they read, check, bootstrap from, reduce and report."""
+    """The base of all losses, which have critics: what they read, check, bootstrap from, reduce and report."""
+
+    @dataclass
+    class _AcceptedKeys(LossModule._AcceptedKeys):
+        value: NestedKey = "state_value"
+        action: NestedKey = "action"
+        priority: NestedKey = "td_error"
+        priority_weight: NestedKey = "priority_weight"
+        state_action_value: NestedKey = "state_action_value"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    default_keys = _AcceptedKeys
+
+    qvalue_network: Critics
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network: Critics
+    target_qvalue_network_params: TensorDictParams
 
     default_value_estimator = ValueEstimators.TD0
     SUPPORTED_VALUE_ESTIMATORS = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
@@ -79,6 +100,11 @@ class BoundLoss(BoundNetworks):
         now, following = self._read_keys()
         self._in_keys = key_list([*now, *(("next", key) for key in following)])
         return self._in_keys
+
+    @property
+    def critic(self) -> Critics:
+        """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
+        return self.qvalue_network
 
     def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
         """The entries the loss reads at the root, and those it reads under ``"next"``."""

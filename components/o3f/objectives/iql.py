@@ -18,7 +18,6 @@ import torch
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModule, dispatch
 from torch import Tensor
-from torchrl.objectives import LossModule
 from torchrl.objectives.utils import distance_loss
 
 from o3f.modules.arguments import check_module, check_switches
@@ -101,28 +100,16 @@ class IQLLoss(BoundLoss):
     """
 
     @dataclass
-    class _AcceptedKeys(LossModule._AcceptedKeys):
-        value: NestedKey = "state_value"
-        action: NestedKey = "action"
+    class _AcceptedKeys(BoundLoss._AcceptedKeys):
         log_prob: NestedKey = "_log_prob"
-        priority: NestedKey = "td_error"
-        priority_weight: NestedKey = "priority_weight"
-        state_action_value: NestedKey = "state_action_value"
-        reward: NestedKey = "reward"
-        done: NestedKey = "done"
-        terminated: NestedKey = "terminated"
 
-    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     default_keys = _AcceptedKeys
     _schedulable_buffers = frozenset({"expectile", "temperature"})
 
     actor_network: ProbabilisticTensorDictSequential
     actor_network_params: TensorDictParams
     target_actor_network_params: TensorDictParams
-    qvalue_network: Critics
-    qvalue_network_params: TensorDictParams
-    target_qvalue_network: Critics
-    target_qvalue_network_params: TensorDictParams
     value_network: TensorDictModule
     value_network_params: TensorDictParams
     target_value_network_params: TensorDictParams
@@ -173,11 +160,6 @@ class IQLLoss(BoundLoss):
         self._adopt_key("value", value_network.out_keys)
         self._adopt_key("state_action_value", critic.out_keys)
         self.make_value_estimator()
-
-    @property
-    def critic(self) -> Critics:
-        """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
-        return self.qvalue_network
 
     def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
         keys, networks = self.tensor_keys, (self.actor_network, self.qvalue_network, self.value_network)

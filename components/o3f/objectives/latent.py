@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
-from torchrl.objectives import LossModule
 
 from o3f.modules.calls import critic_values, output, replace_entry
 from o3f.objectives.base import BoundLoss
@@ -30,20 +29,12 @@ class LatentLoss(BoundLoss):
     """
 
     @dataclass
-    class _AcceptedKeys(LossModule._AcceptedKeys):
-        value: NestedKey = "state_value"
-        action: NestedKey = "action"
+    class _AcceptedKeys(BoundLoss._AcceptedKeys):
         latent: NestedKey = "latent"
         latent_mean: NestedKey = "latent_mean"
         latent_log_variance: NestedKey = "latent_log_variance"
-        priority: NestedKey = "td_error"
-        priority_weight: NestedKey = "priority_weight"
-        state_action_value: NestedKey = "state_action_value"
-        reward: NestedKey = "reward"
-        done: NestedKey = "done"
-        terminated: NestedKey = "terminated"
 
-    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride]
+    tensor_keys: _AcceptedKeys  # pyright: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     default_keys = _AcceptedKeys
 
     actor_network: TensorDictModule
@@ -57,10 +48,6 @@ class LatentLoss(BoundLoss):
     decoder_network_params: TensorDictParams
     target_decoder_network: TensorDictModule
     target_decoder_network_params: TensorDictParams
-    qvalue_network: Critics
-    qvalue_network_params: TensorDictParams
-    target_qvalue_network: Critics
-    target_qvalue_network_params: TensorDictParams
     value_network: TensorDictModule
     value_network_params: TensorDictParams
     target_value_network: TensorDictModule
@@ -92,11 +79,6 @@ class LatentLoss(BoundLoss):
         self._adopt_key("latent_log_variance", self.encoder_network.out_keys[1:2])
         self._adopt_key("value", self.value_network.out_keys)
         self._adopt_key("state_action_value", critic.out_keys)
-
-    @property
-    def critic(self) -> Critics:
-        """The ensemble that is trained: it holds the Parameters that an optimiser on this loss changes."""
-        return self.qvalue_network
 
     def _read_keys(self) -> tuple[list[NestedKey], list[NestedKey]]:
         keys = self.tensor_keys
