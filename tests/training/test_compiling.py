@@ -44,9 +44,10 @@ def settled(*overrides: str, recipe: str = "finetune") -> bool:
         ([LONG, "online.steps=100"], True, ""),  # one decision for all arms that share a pre-training
         ([LONG, "pretrained=none", "online.steps=100"], False, "100 of them are too few"),
         (["offline.steps=1", "pretrained=none", "online.steps=5_000", "online.updates_per_step=2"], True, ""),
-        (["dataset=none", "algorithm=sac", LONG], False, "sac was not measured to gain by it"),
+        (["dataset=none", "algorithm=sac", LONG], False, "sac was not measured to gain by it with batches of 256"),
         (["algorithm=awac", LONG], True, f"there are {WORTHWHILE} of them"),
-        (["algorithm=lapo", LONG], False, "lapo was not measured to gain by it"),
+        (["algorithm=lapo", LONG], False, "lapo was not measured to gain by it with batches of 512"),
+        (["algorithm=lapo", "algorithm.batch_size=256", LONG], True, f"there are {WORTHWHILE} of them"),
         ([LONG, "device=meta"], False, "nothing was measured on device=meta"),
         (["algorithm.compile=false", LONG], False, ""),
         (["algorithm.compile=true", "debug=toy"], True, ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -86,7 +87,7 @@ class AWACLearner(Learner):
     """
 
     config_type = AWACConfig
-    gains_by_compiling = True
+    compiles_up_to = math.inf
     loss: AWACLoss
 
     def __init__(

@@ -86,7 +86,7 @@ class IQLLearner(Learner):
     """
 
     config_type = IQLConfig
-    gains_by_compiling = True
+    compiles_up_to = math.inf
     needs_value = True
 
     def __init__(

@@ -112,6 +112,7 @@ class LAPOLearner(Learner):
     """
 
     config_type = LAPOConfig
+    compiles_up_to = 256  # above that eager passes go through blocks of rows, which are as fast
     loss: LAPOLoss
     accepts_agent = False
 

@@ -39,8 +39,8 @@ class Learner(ABC):
     squashed: ClassVar[bool] = False
     """Whether its policy is a Gaussian squashed by a tanh."""
 
-    gains_by_compiling: ClassVar[bool] = False
-    """Whether its gradient steps were measured to be faster compiled; docs/performance.md."""
+    compiles_up_to: ClassVar[float] = 0
+    """Rows of a batch up to which its gradient steps were measured to be faster compiled; docs/performance.md."""
 
     needs_value: ClassVar[bool] = False
     """Whether it has a value network, and learns critics from the dataset alone, whatever the policy."""

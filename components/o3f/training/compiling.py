@@ -46,8 +46,8 @@ def _settled(config: DictConfig, part: str, folder: Path) -> tuple[bool, str]:
         begun = OmegaConf.select(OmegaConf.create(read_settings(folder / "config.yaml")), f"{part}.compile")
         return begun is True, f"{folder} began so"
     name, steps = config[part].name, _steps(config)
-    if not learner_type(name).gains_by_compiling:
-        return False, f"{name} was not measured to gain by it"
+    if config[part].batch_size > learner_type(name).compiles_up_to:
+        return False, f"{name} was not measured to gain by it with batches of {config[part].batch_size}"
     if config.device != "cpu":
         return False, f"nothing was measured on device={config.device}"
     if steps < WORTHWHILE:
