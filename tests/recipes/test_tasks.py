@@ -43,7 +43,7 @@ def test_task_builds_its_environment(name: str) -> None:
     assert env.action_spec.shape == (action_dim,)
     assert env.rollout(3).shape == (3,)
     assert task["name"] == name.replace("/", "-")
-    expected = f"o3f/{name}-v0"
+    expected = f"o3f/{name}-v{int(name.endswith('quickstart'))}"  # its data were changed once
     if name.startswith(("kitchen", "d4rl")):  # the data are not made here
         expected = f"D4RL/{name}-v2" if name.startswith("kitchen") else f"{name}-v2"
     assert task["dataset"]["id"] == expected
